@@ -1,0 +1,1 @@
+"""Build time: a GGUF and a base become one executable. Never imports `launcher`."""
