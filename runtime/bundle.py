@@ -153,7 +153,7 @@ class Bundle:
             with path.open("rb") as file:
                 return cls._read(path, file)
         except OSError as error:
-            raise ModelError(f"cannot read {path}: {error.strerror}", "name a bundle made by 'qwenfile build'") from None
+            raise ModelError(f"cannot read {path}: {error.strerror}", "name a file made by 'qwenfile build'") from None
 
     @classmethod
     def _read(cls, path: Path, file: BinaryIO) -> Self:
