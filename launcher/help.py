@@ -1,0 +1,69 @@
+"""The texts of --help, --help-engine and --licenses, made from the option table. Imported by the launcher only."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from launcher.options import OPTIONS, Face, Option
+from runtime.bundle import LICENSE_PREFIX, Bundle
+
+_COLUMN = 34
+_WIDTH = 100
+
+_HEADS = {
+    Face.CHAT: "Talk with {model} in the terminal. Nothing leaves this machine.",
+    Face.SERVER: "Serve {model} as a web page and an OpenAI-compatible API.",
+    Face.CLI: "Answer one prompt with {model}. Standard output carries the answer and nothing else.",
+}
+
+_EXAMPLES = {
+    Face.CHAT: ("", "-p 'You are a pirate.' --nothink", "--server", "--cli -p 'Say hello.'"),
+    Face.SERVER: ("--server", "--server --port 9000 --nobrowser", "--server --host 0.0.0.0 --api-key secret"),
+    Face.CLI: (
+        "--cli -p 'Name three rivers.'",
+        "--cli -p 'Summarise this.' < notes.txt > summary.txt",
+        "--cli --raw -n 32 -p 'four score and seven'",
+    ),
+}
+
+
+def face_help(face: Face, program: str, model: str) -> str:
+    """The help of one face: what it does, examples that work, the options that mean something there."""
+    lines = [_HEADS[face].format(model=model), ""]
+    lines += [f"  ./{program} {example}".rstrip() for example in _EXAMPLES[face]]
+    lines.append("")
+    lines += [_row(option) for option in OPTIONS if face in option.faces and option.help and _shown(option, face)]
+    lines += ["", "Every other flag of llama.cpp's server works too: --help-engine lists them."]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(option: Option, face: Face) -> bool:
+    """The default face's help names the other faces; theirs need not."""
+    return option.target != "face" or face is Face.CHAT
+
+
+def _row(option: Option) -> str:
+    names = ", ".join(option.names[:2]) + (f" {option.hint}" if option.hint else "")
+    return f"  {names:<{_COLUMN}}{option.help}"
+
+
+def engine_help(flags: Iterable[Mapping[str, Any]]) -> str:
+    """All flags of the engine, with its own words."""
+    import textwrap
+
+    lines: list[str] = []
+    for flag in flags:
+        lines.append(f"{', '.join(flag['names'])} {flag.get('value_hint') or ''}".rstrip())
+        for paragraph in str(flag.get("help") or "").splitlines():
+            lines += textwrap.wrap(paragraph, _WIDTH - 8, initial_indent="        ", subsequent_indent="        ")
+    return "\n".join(lines) + "\n"
+
+
+def licenses(bundle: Bundle) -> str:
+    """The licence texts that the bundle carries, one after another, each under its name."""
+    parts: Sequence[str] = [
+        f"{'=' * 78}\n{member.name.removeprefix(LICENSE_PREFIX)}\n{'=' * 78}\n\n"
+        + bundle.read(member.name).decode(errors="replace").rstrip()
+        + "\n"
+        for member in bundle.manifest.prefixed(LICENSE_PREFIX)
+    ]
+    return "\n\n".join(parts) if parts else "This bundle carries no licence texts.\n"

@@ -1,0 +1,86 @@
+"""Qwen3's published sampling settings, context limits and YaRN factors. Everybody may import it.
+
+Sources: the Qwen3 model cards, "Best Practices" (sampling per mode, presence penalty for quantized weights) and
+"Processing Long Texts" (native context, YaRN factor and limit); the same numbers for every size of the family.
+"""
+
+from dataclasses import dataclass
+
+from runtime.errors import UsageError
+
+Sampling = dict[str, float | int]
+
+# Qwen3 model card, "Processing Long Texts": 32,768 tokens natively, 131,072 validated with YaRN.
+NATIVE_CONTEXT = 32_768
+MAXIMUM_CONTEXT = 131_072
+
+# What a bundle uses unless `-c` says otherwise, and the engine's own unit, below which nothing useful fits.
+DEFAULT_CONTEXT = 8_192
+MINIMUM_CONTEXT = 256
+
+# Qwen3 model card, "Best Practices", item 1.
+_THINKING: Sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0}
+_DIRECT: Sampling = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.0}
+# Qwen3 GGUF model cards: "set presence_penalty to 1.5 for quantized models to suppress repetitive outputs".
+_QUANTIZED_PRESENCE_PENALTY = 1.5
+
+_UNQUANTIZED = frozenset({"F32", "F16", "BF16"})
+
+
+def preset(*, thinking: bool, quantized: bool) -> Sampling:
+    """The published sampling settings of a mode, by the names of the engine's HTTP API."""
+    settings = dict(_THINKING if thinking else _DIRECT)
+    settings["presence_penalty"] = _QUANTIZED_PRESENCE_PENALTY if quantized else 0.0
+    return settings
+
+
+def is_quantized(quantization: str) -> bool:
+    """Whether weights of this kind (`Q8_0`, `Q4_K_M`, `F16`, ...) count as quantized for the presence penalty."""
+    return quantization.upper() not in _UNQUANTIZED
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextPlan:
+    """How many tokens of context to ask the engine for, with which flags, and what the user should know."""
+
+    size: int
+    engine_args: tuple[str, ...] = ()
+    notice: str = ""
+
+
+def plan_context(wanted: int | None, trained: int | None, *, rope_given: bool = False) -> ContextPlan:
+    """Decide the context. Raises UsageError when `wanted` is out of range.
+
+    `wanted`: tokens as in `-c`; None takes the default, capped to what the model was trained for; 0 the trained
+    maximum. `trained`: the GGUF's context length in tokens, None if unknown. `rope_given`: the user set the
+    rotary embedding's scaling himself, so that only the lower limit holds and nothing is added.
+    """
+    if wanted is None:
+        return ContextPlan(size=min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT))
+    if wanted == 0:
+        return ContextPlan(size=trained or 0)
+    if wanted < MINIMUM_CONTEXT:
+        remedy = f"use at least {MINIMUM_CONTEXT}, or 0 for the model's maximum"
+        raise UsageError(f"a context of {wanted:,} tokens is too small", remedy)
+    # A model whose file says more than 32,768 (40,960, or 131,072 with YaRN keys of its own) is plain up to there.
+    native = trained or NATIVE_CONTEXT
+    if rope_given or wanted <= native:
+        return ContextPlan(size=wanted)
+    limit = max(MAXIMUM_CONTEXT, native)
+    if wanted > limit:
+        remedy = f"use -c {limit} or less, or -c 0 for the model's trained {native:,}"
+        raise UsageError(f"a context of {wanted:,} tokens is more than the {limit:,} that the model can use", remedy)
+    if native < NATIVE_CONTEXT:
+        notice = f"-c {wanted:,} is beyond the {native:,} tokens this model was trained for: expect poor answers there"
+        return ContextPlan(size=wanted, notice=notice)
+    return ContextPlan(
+        size=wanted,
+        engine_args=yarn_arguments(wanted),
+        notice=f"-c {wanted:,} is beyond the native {native:,}: YaRN is on, answers to short texts may suffer",
+    )
+
+
+def yarn_arguments(context: int) -> tuple[str, ...]:
+    """The engine's flags that stretch the native context to `context` tokens (factor = context / native)."""
+    factor = context / NATIVE_CONTEXT
+    return ("--rope-scaling", "yarn", "--rope-scale", f"{factor:g}", "--yarn-orig-ctx", str(NATIVE_CONTEXT))
