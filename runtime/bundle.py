@@ -103,7 +103,10 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a bundle says about itself. `stub_sha256` is taken with the header's fields zeroed."""
+    """What a bundle says about itself. `stub_sha256` is taken with the header's fields zeroed.
+
+    `external` describes weights beside the bundle instead of inside: file name, size and SHA-256.
+    """
 
     target: str
     qwenfile: str
@@ -113,6 +116,7 @@ class Manifest:
     stub_sha256: str
     model: dict[str, Any] | None = None
     sampling: dict[str, Any] | None = None
+    external: dict[str, Any] | None = None
     members: tuple[Member, ...] = field(default=())
 
     def member(self, name: str) -> Member | None:

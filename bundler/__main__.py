@@ -1,0 +1,185 @@
+"""The `qwenfile` command: parse, call, turn errors into exit codes; nothing else."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bundler import options
+from runtime.bundle import HEADER_SEARCH, MAGIC, Bundle
+from runtime.errors import ExitCode, ModelError, QwenfileError
+from runtime.paths import build_cache, host_target
+
+DEFAULT_CONTEXT = 8192  # the launcher's; tokens
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `qwenfile` and return its exit code. Tracebacks only with --debug."""
+    asked = options.parse(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(asked.command, options.environment())
+    except QwenfileError as error:
+        if asked.debug:
+            raise
+        _say_failure(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say_failure("interrupted; nothing was left behind")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return ExitCode.FAILURE
+    except OSError as error:
+        if asked.debug:
+            raise
+        _say_failure(f"{error.filename or 'system'}: {error.strerror}")
+        return ExitCode.FAILURE
+    return ExitCode.OK
+
+
+def _say_failure(text: str) -> None:
+    sys.stderr.write(f"qwenfile: {text}\n")
+
+
+def _run(command: options.Command, env: Mapping[str, str]) -> None:
+    match command:
+        case options.Build():
+            _build(command, env)
+        case options.BuildBase():
+            _base_build(command, env)
+        case options.ListBases():
+            _base_list(env)
+        case options.Inspect():
+            _inspect(command)
+        case options.Verify():
+            _verify(command, env)
+        case options.Unpack():
+            _unpack(command)
+        case options.Args():
+            _args(command)
+        case options.Upgrade():
+            _upgrade(command, env)
+
+
+def _build(asked: options.Build, env: Mapping[str, str]) -> None:
+    from bundler import assemble, base, model, report
+    from bundler.demo import DEMO_MODEL
+    from bundler.platforms import default_name, platform_of
+
+    checked = model.load(asked.model or DEMO_MODEL)
+    target = asked.target or host_target()
+    platform_of(target)
+    name = asked.name or checked.name
+    order = assemble.Order(
+        model=checked,
+        base=base.find(build_cache(env), target, asked.base),
+        out=asked.out or Path(default_name(name, target)),
+        name=name,
+        args=asked.args.strip(),
+        external_weights=asked.external_weights,
+        force=asked.force,
+    )
+    with report.progress("copying the weights", checked.file_size) as progress:
+        built = assemble.assemble(order, progress)
+    if asked.verify:
+        _try_out(Bundle.open(built.out), env)
+    report.summary(built, checked, min(DEFAULT_CONTEXT, checked.context_length))
+    if not checked.has_chat_template:
+        report.say("note: this model has no chat template; chat will use the engine's default")
+
+
+def _try_out(bundle: Bundle, env: Mapping[str, str]) -> None:
+    """Generate a token with a bundle for this system; say plainly when it is for another."""
+    from bundler import report, verify
+
+    if bundle.manifest.target == host_target():
+        token = verify.verify_generation(bundle, env)
+        report.say(f"verified: loaded its weights and generated a token ({token!r})")
+    else:
+        report.say(f"not tried out: {bundle.path} is for {bundle.manifest.target}, this machine is {host_target()}")
+
+
+def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
+    from bundler import base, report
+
+    cache = build_cache(env)
+    parts = base.ingredients(cache, asked.target or host_target(), asked.engine, asked.stub)
+    path = base.build(parts, cache, lambda step: report.say(f"base: {step}"), force=asked.force)
+    report.table({"base": str(path), "size": report.size(path.stat().st_size)})
+
+
+def _base_list(env: Mapping[str, str]) -> None:
+    from bundler import base, report
+
+    cache = build_cache(env)
+    bases = base.known(cache)
+    if not bases:
+        report.say(f"no bases in {cache / 'bases'}: {base.BUILD_HINT}")
+    for found in bases:
+        current = base.pointed(cache / "bases", found.manifest.target) == found.path
+        mark = "  (current)" if current else ""
+        report.table({found.manifest.target: f"{found.path}  {report.size(found.size)}{mark}"})
+
+
+def _inspect(asked: options.Inspect) -> None:
+    from bundler import edit, model, report
+
+    if _is_bundle(asked.file):
+        bundle = Bundle.open(asked.file)
+        report.describe_bundle(bundle, edit.read_args(bundle), as_json=asked.json)
+    else:
+        report.describe_model(model.load(asked.file), as_json=asked.json)
+
+
+def _is_bundle(path: Path) -> bool:
+    if path.is_dir():
+        raise ModelError(f"{path} is a directory", "name a GGUF, base or bundle")
+    try:
+        with path.open("rb") as file:
+            return MAGIC in file.read(HEADER_SEARCH)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _verify(asked: options.Verify, env: Mapping[str, str]) -> None:
+    from bundler import report, verify
+
+    bundle = Bundle.open(asked.file)
+    with report.progress("hashing", verify.total(bundle)) as progress:
+        verify.verify_bytes(bundle, progress)
+    report.say(f"verified: {len(bundle.manifest.members)} members, {bundle.size:,} bytes as they were built")
+    if bundle.manifest.model:
+        _try_out(bundle, env)
+
+
+def _unpack(asked: options.Unpack) -> None:
+    from bundler import edit, report
+
+    bundle = Bundle.open(asked.file)
+    with report.progress("unpacking", sum(member.size for member in bundle.manifest.members)) as progress:
+        count = edit.unpack(bundle, asked.folder, progress)
+    report.say(f"{count} members in {asked.folder}")
+
+
+def _args(asked: options.Args) -> None:
+    from bundler import edit
+
+    bundle = Bundle.open(asked.file)
+    if asked.text is not None:
+        edit.set_args(bundle, asked.text)
+        bundle = Bundle.open(asked.file)
+    sys.stdout.write(edit.read_args(bundle) + "\n")
+
+
+def _upgrade(asked: options.Upgrade, env: Mapping[str, str]) -> None:
+    from bundler import base, edit, report
+
+    bundle = Bundle.open(asked.file)
+    newer = base.find(build_cache(env), bundle.manifest.target, asked.base)
+    with report.progress("copying the weights", bundle.size) as progress:
+        edit.upgrade(bundle, newer, asked.out, force=asked.force, progress=progress)
+    if asked.verify:
+        _try_out(Bundle.open(asked.out), env)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""A *base*: everything of a bundle but the weights, for one target. Build one, or find one in the cache.
+
+A base is keyed by all that goes into it, so building it again with nothing changed only hashes the inputs.
+Cache layout, below the build cache (`engine/` and `stub/` are made by build_scripts):
+
+    engine/linux-x86_64.current      the name of the newest engine folder
+    stub/linux-x86_64.current        likewise
+    bases/linux-x86_64-<key>.base
+    bases/linux-x86_64.current       the name of the newest base
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundler.writer import create
+from runtime.bundle import ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Bundle, Manifest
+from runtime.errors import QwenfileError, UsageError
+from runtime.version import VERSION
+
+SOURCES = Path(__file__).resolve().parent.parent
+# What the frozen launcher contains; their licences travel with it.
+FROZEN_PACKAGES = ("rich", "prompt_toolkit", "wcwidth", "Pygments", "markdown-it-py", "mdurl", "platformdirs")
+BUILD_HINT = "run 'python3 build_scripts/demo.py', or name one with --base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """What a base is made of: an engine folder, a stub file, and the launcher's sources in this package."""
+
+    target: str
+    engine: Path
+    stub: Path
+
+    def key(self) -> str:
+        """16 hex digits over every input: engine, stub, launcher sources, frozen packages, Python, PyInstaller."""
+        digest = hashlib.sha256()
+        for line in (
+            VERSION,
+            self.target,
+            self.engine.name,
+            (self.engine / "engine.json").read_text(),
+            hashlib.sha256(self.stub.read_bytes()).hexdigest(),
+            platform.python_version(),
+            *(f"{name} {importlib.metadata.version(name)}" for name in ("pyinstaller", *FROZEN_PACKAGES)),
+        ):
+            digest.update(line.encode() + b"\0")
+        sources = [SOURCES / "bundler/base.py", SOURCES / "bundler/freeze.py", SOURCES / "LICENSE"]
+        for package in ("launcher", "runtime"):
+            sources += sorted((SOURCES / package).glob("*.py"))
+        for source in sources:
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+def pointed(folder: Path, target: str) -> Path | None:
+    """What `folder`/TARGET.current points to, if it is there."""
+    try:
+        path = folder / (folder / f"{target}.current").read_text().strip()
+    except OSError:
+        return None
+    return path if path.exists() else None
+
+
+def ingredients(cache: Path, target: str, engine: Path | None = None, stub: Path | None = None) -> Ingredients:
+    """The named or else the newest engine and stub for `target`. Raises QwenfileError if one is missing."""
+    engine = engine or pointed(cache / "engine", target)
+    if stub is None and (folder := pointed(cache / "stub", target)) is not None:
+        stub = folder / "stub" if folder.is_dir() else folder
+    if engine is None or not (engine / "engine.json").is_file():
+        raise QwenfileError(f"there is no engine for {target}", "run 'python3 build_scripts/demo.py', or name --engine")
+    if stub is None or not stub.is_file():
+        raise QwenfileError(f"there is no stub for {target}", "run 'python3 build_scripts/demo.py', or name --stub")
+    return Ingredients(target=target, engine=engine, stub=stub)
+
+
+def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, force: bool = False) -> Path:
+    """Freeze the launcher and write the base into the cache, unless it is there; returns its path."""
+    from bundler.freeze import freeze, launcher_tar
+
+    bases = cache / "bases"
+    bases.mkdir(parents=True, exist_ok=True)
+    out = bases / f"{parts.target}-{parts.key()}.base"
+    if force or not out.exists():
+        with tempfile.TemporaryDirectory(prefix="freeze-", dir=cache) as work:
+            report("freezing the launcher")
+            folder = freeze(Path(work) / "work", Path(work) / "dist")
+            tar = Path(work) / LAUNCHER
+            launcher_tar(folder, tar)
+            report("writing the base")
+            _write(parts, tar, out)
+    else:
+        report("up to date")
+    current = bases / f"{parts.target}.current"
+    part = current.with_suffix(".part")
+    part.write_text(out.name + "\n")
+    part.replace(current)
+    return out
+
+
+def _write(parts: Ingredients, tar: Path, out: Path) -> None:
+    with create(out, force=True) as writer:
+        stub_size, stub_sha256 = writer.add_stub(parts.stub.read_bytes())
+        writer.add(LAUNCHER, tar.read_bytes())
+        for file in sorted((parts.engine / "lib").iterdir()):
+            writer.add(ENGINE_PREFIX + file.name, file.read_bytes(), compress=True)
+        for name, text in sorted(_licenses(parts)):
+            writer.add(LICENSE_PREFIX + name, text, compress=True)
+        writer.finish(
+            Manifest(
+                target=parts.target,
+                qwenfile=VERSION,
+                engine=json.loads((parts.engine / "engine.json").read_text()),
+                name="qwenfile",
+                stub_size=stub_size,
+                stub_sha256=stub_sha256,
+            )
+        )
+
+
+def _licenses(parts: Ingredients) -> Iterator[tuple[str, bytes]]:
+    """(name, text) of every licence that a base must carry."""
+    yield "qwenfile.txt", (SOURCES / "LICENSE").read_bytes()
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    for place in (stdlib / "LICENSE.txt", stdlib.parent.parent / "LICENSE"):
+        if place.is_file():
+            yield "python.txt", place.read_bytes()
+            break
+    else:
+        raise QwenfileError(f"there is no licence text of Python in {stdlib}", "install Python with its LICENSE.txt")
+    for file in sorted((parts.engine / "licenses").iterdir()):
+        yield f"engine-{file.name}", file.read_bytes()
+    for package in ("pyinstaller", *FROZEN_PACKAGES):
+        for entry in importlib.metadata.files(package) or ():
+            if entry.name.upper().startswith(("LICENSE", "LICENCE", "COPYING", "AUTHORS", "NOTICE")):
+                yield f"{package.lower()}-{Path(entry.name).stem.lower()}.txt", entry.read_binary()
+
+
+def find(cache: Path, target: str, path: Path | None) -> Bundle:
+    """The base named by `path`, or the newest in the cache. Raises UsageError or ModelError."""
+    if path is None:
+        path = pointed(cache / "bases", target)
+        if path is None:
+            raise UsageError(f"there is no base for {target} in {cache / 'bases'}", BUILD_HINT)
+    base = Bundle.open(path)
+    if base.manifest.model or base.manifest.external:
+        raise UsageError(f"{path} is a bundle with a model, not a base", "name a .base file")
+    return base
+
+
+def known(cache: Path) -> list[Bundle]:
+    """Every readable base in the cache."""
+    return [Bundle.open(path) for path in sorted((cache / "bases").glob("*.base"))]

@@ -1,0 +1,190 @@
+"""The `qwenfile` command line: argparse in, one frozen dataclass per command out. The Namespace dies here."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.version import VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """`qwenfile build`. `out` None: named after the model. `args` is baked as it is."""
+
+    model: Path | None
+    demo: bool
+    out: Path | None
+    args: str
+    name: str | None
+    base: Path | None
+    target: str | None
+    external_weights: bool
+    verify: bool
+    force: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildBase:
+    """`qwenfile base build`."""
+
+    target: str | None
+    engine: Path | None
+    stub: Path | None
+    force: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListBases:
+    """`qwenfile base list`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """`qwenfile inspect`."""
+
+    file: Path
+    json: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """`qwenfile verify`."""
+
+    file: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpack:
+    """`qwenfile unpack`."""
+
+    file: Path
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """`qwenfile args`. `text` None: print them."""
+
+    file: Path
+    text: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """`qwenfile upgrade`."""
+
+    file: Path
+    out: Path
+    base: Path | None
+    verify: bool
+    force: bool
+
+
+Command = Build | BuildBase | ListBases | Inspect | Verify | Unpack | Args | Upgrade
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What was asked: the command, and whether defects show a traceback."""
+
+    command: Command
+    debug: bool
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Parse the arguments. Exits 0 after --help and --version, 2 on a wrong usage, as argparse does."""
+    namespace = _parser().parse_args(argv)
+    fields = vars(namespace)
+    debug = fields.pop("debug")
+    kind = fields.pop("kind")
+    if kind is Build:
+        fields["args"] = _baked(fields)
+    return Options(command=kind(**fields), debug=debug)
+
+
+def _baked(fields: dict[str, object]) -> str:
+    """--args and --system-prompt as one text of baked arguments."""
+    import shlex
+
+    prompt = fields.pop("system_prompt")
+    args = str(fields["args"])
+    return f"-sys {shlex.quote(str(prompt))} {args}".strip() if prompt is not None else args
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qwenfile", description="Make one executable file from a Qwen3 model in GGUF form."
+    )
+    parser.add_argument("--version", action="version", version=f"qwenfile {VERSION}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_build(commands.add_parser("build", help="make a bundle from a model"))
+    _add_base(commands.add_parser("base", help="build or list bases: bundles without a model"))
+
+    inspect = commands.add_parser("inspect", help="describe a GGUF, base or bundle")
+    inspect.add_argument("file", type=Path)
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.set_defaults(kind=Inspect)
+
+    verify = commands.add_parser("verify", help="check every byte of a bundle, then generate one token with it")
+    verify.add_argument("file", type=Path)
+    verify.set_defaults(kind=Verify)
+
+    unpack = commands.add_parser("unpack", help="take a bundle apart into a folder")
+    unpack.add_argument("file", type=Path)
+    unpack.add_argument("folder", type=Path, metavar="DIR")
+    unpack.set_defaults(kind=Unpack)
+
+    args = commands.add_parser("args", help="show or replace a bundle's baked arguments")
+    args.add_argument("file", type=Path)
+    args.add_argument("--set", dest="text", metavar="ARGS", help="the new ones; '' for none")
+    args.set_defaults(kind=Args)
+
+    upgrade = commands.add_parser("upgrade", help="put a bundle's weights on a newer base")
+    upgrade.add_argument("file", type=Path)
+    _add_output(upgrade, required=True)
+    upgrade.set_defaults(kind=Upgrade)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    parser.add_argument("-o", "--out", type=Path, required=required, help="the bundle to write")
+    parser.add_argument("--base", type=Path, metavar="FILE", help="the base to use; default: the newest in the cache")
+    parser.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="do not generate a token with the result"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+
+
+def _add_build(build: argparse.ArgumentParser) -> None:
+    model = build.add_mutually_exclusive_group(required=True)
+    model.add_argument("model", nargs="?", type=Path, metavar="MODEL.gguf", help="a Qwen3 model")
+    model.add_argument("--demo", action="store_true", help="the tiny demo model that qwenfile carries")
+    _add_output(build)
+    build.add_argument("--target", help="the system to build for; default: this one")
+    build.add_argument(
+        "--args", default="", metavar="ARGS", help="default arguments of the bundle; ... is where the user's go"
+    )
+    build.add_argument("--name", help="the model's name as the bundle shows it")
+    build.add_argument("--system-prompt", metavar="TEXT", help="the bundle's default system prompt")
+    build.add_argument("--external-weights", action="store_true", help="leave the weights beside the bundle")
+    build.set_defaults(kind=Build)
+
+
+def _add_base(base: argparse.ArgumentParser) -> None:
+    commands = base.add_subparsers(required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="freeze the launcher and join it with engine and stub")
+    build.add_argument("--target", help="default: this system")
+    build.add_argument("--engine", type=Path, metavar="DIR", help="default: the newest in the cache")
+    build.add_argument("--stub", type=Path, metavar="FILE", help="default: the newest in the cache")
+    build.add_argument("--force", action="store_true", help="build it again")
+    build.set_defaults(kind=BuildBase)
+    listing = commands.add_parser("list", help="list the bases in the cache")
+    listing.set_defaults(kind=ListBases)
+
+
+def environment() -> dict[str, str]:
+    """The process's environment, read in one place."""
+    return dict(os.environ)

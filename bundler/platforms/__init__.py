@@ -1,0 +1,36 @@
+"""What differs between target systems: file names, limits, finishing. One plain module per system."""
+
+import re
+from typing import Protocol
+
+from bundler.platforms import linux
+from runtime.errors import UsageError
+
+
+class Platform(Protocol):
+    """What a platform module offers."""
+
+    TARGETS: tuple[str, ...]
+    """Names of the targets it serves."""
+    SUFFIX: str
+    """Ending of a bundle's file name."""
+    MAX_BUNDLE: int | None
+    """The largest bundle in bytes that the system starts; None: no limit."""
+
+
+_PLATFORMS: tuple[Platform, ...] = (linux,)
+
+
+def platform_of(target: str) -> Platform:
+    """The platform of `target`. Raises UsageError for a target nobody serves."""
+    for platform in _PLATFORMS:
+        if target in platform.TARGETS:
+            return platform
+    known = ", ".join(name for platform in _PLATFORMS for name in platform.TARGETS)
+    raise UsageError(f"unknown target {target!r}", f"known: {known}")
+
+
+def default_name(model_name: str, target: str) -> str:
+    """File name of a bundle: the model's name made safe for every system, plus the platform's ending."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name).strip("-.").lower() or "model"
+    return safe + platform_of(target).SUFFIX

@@ -1,0 +1,141 @@
+"""Check a finished bundle or base: every byte against its manifest, then a token out of its weights."""
+
+import hashlib
+import json
+import os
+import subprocess
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bundler.archive import central_directory, local_header
+from bundler.writer import Progress, stub_sha256
+from runtime.bundle import CHUNK, LAUNCHER, MANIFEST, Bundle, Member
+from runtime.errors import ModelError, QwenfileError
+from runtime.paths import host_target
+
+GENERATION_TIMEOUT = 600.0  # seconds; large weights on a slow disk are read once
+
+
+def verify_bytes(bundle: Bundle, progress: Progress) -> None:
+    """Hash every member and compare every byte between members. Raises ModelError naming the first that differs."""
+    with bundle.path.open("rb") as file:
+        fd = file.fileno()
+        manifest = bundle.manifest
+        record = _manifest_record(bundle, fd)
+        _verify_header(bundle, fd)
+        position = manifest.stub_size
+        for member in (*manifest.members, record):
+            _verify_gap(bundle, fd, position, member)
+            if member is not record:
+                _verify_member(bundle, member, progress)
+            position = member.offset + member.size
+        directory = central_directory((*manifest.members, record), position)
+        found = os.pread(fd, len(directory), position)
+        if len(found) < len(directory):
+            raise ModelError(
+                f"{bundle.path} is truncated: {bundle.size:,} bytes, {position + len(directory):,} expected",
+                "copy it again",
+            )
+        if found != directory:
+            raise ModelError(f"{bundle.path} has a damaged ZIP directory", "copy the file again")
+
+
+def _manifest_record(bundle: Bundle, fd: int) -> Member:
+    """The manifest as a member, after comparing it with the CRC-32 in its own ZIP header: all else rests on it."""
+    header = bundle.header
+    content = os.pread(fd, header.manifest_size, header.manifest_offset)
+    record = Member(
+        name=MANIFEST,
+        offset=header.manifest_offset,
+        size=len(content),
+        length=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        crc32=zlib.crc32(content),
+    )
+    expected = local_header(record)
+    if os.pread(fd, len(expected), record.offset - len(expected)) != expected:
+        raise bundle.damaged(record, "its CRC-32 differs")
+    return record
+
+
+def _verify_header(bundle: Bundle, fd: int) -> None:
+    """The stub as it was built, and its header pointing at the launcher."""
+    manifest = bundle.manifest
+    launcher = bundle.require(LAUNCHER)
+    expected = replace(
+        bundle.header,
+        launcher_offset=launcher.offset,
+        launcher_size=launcher.size,
+        launcher_sha256=bytes.fromhex(launcher.sha256),
+    ).pack()
+    if os.pread(fd, len(expected), bundle.header.position) != expected:
+        raise ModelError(f"{bundle.path} has a damaged header in its stub", "copy the file again")
+    if stub_sha256(os.pread(fd, manifest.stub_size, 0), bundle.header) != manifest.stub_sha256:
+        raise ModelError(f"{bundle.path} has a damaged stub (its SHA-256 differs)", "copy the file again")
+
+
+def _verify_gap(bundle: Bundle, fd: int, position: int, member: Member) -> None:
+    """Between two members: zeros for alignment, then the local header."""
+    expected = local_header(member)
+    start = member.offset - len(expected)
+    if start < position or os.pread(fd, len(expected), start) != expected:
+        raise bundle.damaged(member, "its ZIP header differs")
+    if any(os.pread(fd, start - position, position)):
+        raise bundle.damaged(member, "the padding before it is not zero")
+
+
+def _verify_member(bundle: Bundle, member: Member, progress: Progress) -> None:
+    sha256 = hashlib.sha256()
+    length = 0
+    for piece in bundle.chunks(member):
+        sha256.update(piece)
+        length += len(piece)
+        if not member.compressed:
+            progress(len(piece))
+    if length != member.length or sha256.hexdigest() != member.sha256:
+        raise bundle.damaged(member, "its SHA-256 differs")
+    if member.compressed:
+        progress(member.size)
+
+
+def verify_generation(bundle: Bundle, env: Mapping[str, str]) -> str:
+    """Run the bundle as its user would, for one token out of its own weights; returns the token's text.
+
+    Raises ModelError if the bundle is for another system or generates nothing."""
+    if bundle.manifest.target != host_target():
+        raise ModelError(f"{bundle.path} is for {bundle.manifest.target}; this machine is {host_target()}")
+    request = ("--cli", "--raw", "--json", "-p", "Hello", "-n", "1", "-c", "256", "--temp", "0")
+    result = _run((bundle.path.absolute(), *request), env)
+    try:
+        answer = json.loads(result.stdout)
+        tokens = answer["usage"]["completion_tokens"]
+    except (ValueError, KeyError, TypeError):
+        reason = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
+        raise ModelError(f"{bundle.path} does not run: {reason[0]}") from None
+    if tokens != 1:
+        raise ModelError(f"{bundle.path} was asked for one token and generated {tokens}")
+    return str(answer["text"])
+
+
+def _run(command: Sequence[str | Path], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=GENERATION_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise QwenfileError(f"cannot run {command[0]}: {error}") from None
+
+
+def total(bundle: Bundle) -> int:
+    """Bytes that `verify_bytes` reports as progress."""
+    return sum(member.size for member in bundle.manifest.members) or CHUNK

@@ -1,0 +1,249 @@
+"""Write a bundle or base: members into a part file beside the final name, then header, fsync and rename.
+
+Nothing stands at the final name before it is whole, and the part file goes when the writer fails or is interrupted.
+For `base`, `assemble` and `rewrite`.
+"""
+
+import errno
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bundler.archive import central_directory, header_size, local_header
+from runtime.bundle import ALIGNMENT, CHUNK, HEADER, HEADER_SEARCH, LAUNCHER, MANIFEST, Bundle, Header, Manifest, Member
+from runtime.errors import ModelError, QwenfileError, UsageError
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes that have been copied and hashed since the last call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Bytes to copy: `length` bytes of `path` from `start`."""
+
+    path: Path
+    start: int = 0
+    length: int
+
+
+class BundleWriter:
+    """An open part file that members are added to. Made by `create`."""
+
+    def __init__(self, fd: int, out: Path) -> None:
+        self._fd = fd
+        self._out = out
+        self._position = 0
+        self.members: list[Member] = []
+        self._header: Header | None = None
+
+    def add_stub(self, stub: bytes) -> tuple[int, str]:
+        """Write the stub; returns its size and the SHA-256 of it with an unfilled header, for the manifest."""
+        self._header = Header.find(stub[:HEADER_SEARCH], self._out)
+        self._write(stub)
+        return len(stub), stub_sha256(stub, self._header)
+
+    def add(self, name: str, content: bytes, *, compress: bool = False) -> None:
+        """Add a small member."""
+        stored = content
+        if compress:
+            deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+            stored = deflate.compress(content) + deflate.flush()
+        member = Member(
+            name=name,
+            offset=self._position + header_size(name, len(content)),
+            size=len(stored),
+            length=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            crc32=zlib.crc32(content),
+            compressed=compress,
+        )
+        self._write(local_header(member) + stored)
+        self.members.append(member)
+
+    def add_weights(self, name: str, source: Source, progress: Progress) -> Member:
+        """Add a stored member at a multiple of ALIGNMENT, copied by the fastest road the filesystem has."""
+        length = source.length
+        head = header_size(name, length)
+        offset = -(-(self._position + head) // ALIGNMENT) * ALIGNMENT
+        sha256, crc32 = self._copy_hashed(source, offset, progress)
+        member = Member(name=name, offset=offset, size=length, length=length, sha256=sha256, crc32=crc32)
+        os.pwrite(self._fd, local_header(member), offset - head)
+        self._position = offset + length
+        self.members.append(member)
+        return member
+
+    def add_plain(self, source: Source, progress: Progress) -> tuple[int, str]:
+        """Make the whole file a hashed copy of `source`, no archive; returns its size and SHA-256."""
+        sha256, _ = self._copy_hashed(source, 0, progress)
+        return source.length, sha256
+
+    def copy_base(self, base: Bundle) -> None:
+        """Copy stub and members of `base`, everything before its manifest, as they are."""
+        end = base.header.manifest_offset - header_size(MANIFEST, base.header.manifest_size)
+        with base.path.open("rb") as file:
+            for _ in _copy_range(file.fileno(), self._fd, 0, 0, end):
+                pass
+        self._position = end
+        self._header = base.header
+        self.members = list(base.manifest.members)
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write manifest, central directory and header. `manifest.members` is filled in here."""
+        if self._header is None:
+            raise ValueError("a bundle starts with a stub")
+        self._position, self._header = write_tail(
+            self._fd, self._position, self._header, replace(manifest, members=tuple(self.members))
+        )
+        os.pwrite(self._fd, self._header.pack(), self._header.position)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, self._position)
+            self._position += written
+            view = view[written:]
+
+    def _copy_hashed(self, source: Source, offset: int, progress: Progress) -> tuple[str, int]:
+        """Copy `source` to `offset` while two threads hash what has arrived; returns SHA-256 and CRC-32."""
+        sha256 = hashlib.sha256()
+        crc32 = 0
+
+        def hash_sha256(start: int, size: int) -> None:
+            for piece in _pieces(self._fd, start, size):
+                sha256.update(piece)
+            progress(size)
+
+        def hash_crc32(start: int, size: int) -> None:
+            nonlocal crc32
+            for piece in _pieces(self._fd, start, size):
+                crc32 = zlib.crc32(piece, crc32)
+
+        with ExitStack() as stack:
+            file = stack.enter_context(source.path.open("rb"))
+            hashers = [(stack.enter_context(ThreadPoolExecutor(1)), work) for work in (hash_sha256, hash_crc32)]
+            for pool, _ in hashers:
+                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            pending = [
+                pool.submit(work, offset + start, size)
+                for start, size in _copy_range(file.fileno(), self._fd, source.start, offset, source.length)
+                for pool, work in hashers
+            ]
+            for future in pending:
+                future.result()
+        return sha256.hexdigest(), crc32
+
+
+def stub_sha256(stub: bytes, header: Header) -> str:
+    """SHA-256 (hex) of a stub whose header is unfilled, whatever a builder has written into it."""
+    unfilled = Header(position=header.position).pack()
+    return hashlib.sha256(stub[: header.position] + unfilled + stub[header.position + HEADER.size :]).hexdigest()
+
+
+def write_tail(fd: int, position: int, header: Header, manifest: Manifest) -> tuple[int, Header]:
+    """Write manifest and central directory at `position`; returns the file's end and the header that points there.
+
+    The header is not written: a bundle changes from one tail to the other when its 88 bytes are.
+    """
+    content = manifest.to_json()
+    offset = position + header_size(MANIFEST, len(content))
+    record = Member(
+        name=MANIFEST,
+        offset=offset,
+        size=len(content),
+        length=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        crc32=zlib.crc32(content),
+    )
+    directory = offset + len(content)
+    tail = local_header(record) + content + central_directory([*manifest.members, record], directory)
+    os.pwrite(fd, tail, position)
+    launcher = manifest.member(LAUNCHER)
+    if launcher is None:
+        raise ValueError(f"a bundle without {LAUNCHER}")
+    filled = replace(
+        header,
+        launcher_offset=launcher.offset,
+        launcher_size=launcher.size,
+        launcher_sha256=bytes.fromhex(launcher.sha256),
+        manifest_offset=offset,
+        manifest_size=len(content),
+    )
+    return position + len(tail), filled
+
+
+def _pieces(fd: int, start: int, size: int) -> Iterator[memoryview]:
+    """The bytes [start, start + size) of `fd` through one buffer; each piece is valid until the next."""
+    buffer = memoryview(bytearray(min(size, CHUNK)))
+    while size:
+        got = os.preadv(fd, [buffer[: min(size, CHUNK)]], start)
+        if not got:
+            raise QwenfileError("the part file shrank while it was hashed", "look for another program writing to it")
+        yield buffer[:got]
+        start, size = start + got, size - got
+
+
+def _copy_range(source: int, target: int, start: int, to: int, length: int) -> Iterator[tuple[int, int]]:
+    """Copy `length` bytes by copy_file_range, which shares blocks where the filesystem can; by reading where it
+    cannot. Yields (bytes copied before, bytes copied now). Raises ModelError if the source ends early."""
+    by_kernel = hasattr(os, "copy_file_range")
+    done = 0
+    while done < length:
+        want = min(length - done, 16 * CHUNK)
+        if by_kernel:
+            try:
+                got = os.copy_file_range(source, target, want, start + done, to + done)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+                    raise
+                by_kernel = False
+                continue
+        else:
+            got = os.pwrite(target, os.pread(source, min(want, CHUNK), start + done), to + done)
+        if not got:
+            raise ModelError(f"the source ended after {done:,} of {length:,} bytes", "is another program writing it?")
+        yield done, got
+        done += got
+
+
+@contextmanager
+def create(out: Path, *, force: bool = False) -> Iterator[BundleWriter]:
+    """A writer whose file appears as `out`, executable, when the block ends without an exception.
+
+    Raises UsageError if `out` exists and `force` is not given; QwenfileError for what the system refuses."""
+    check_output(out, force=force)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o777)
+    except OSError as error:
+        raise QwenfileError(f"cannot write in {out.parent}: {error.strerror}", "choose another -o") from None
+    try:
+        try:
+            yield BundleWriter(fd, out)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        part.replace(out)
+    except OSError as error:
+        raise QwenfileError(f"cannot write {out}: {error.strerror}", _remedy(error)) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_output(out: Path, *, force: bool) -> None:
+    """Raises UsageError unless a file can be made as `out`."""
+    if out.is_dir():
+        raise UsageError(f"{out} is a directory", "name a file with -o")
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists", "choose another -o, or --force to replace it")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no directory {out.parent}", "make it first")
+
+
+def _remedy(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free some room, or choose another -o" if full else "choose another -o"
