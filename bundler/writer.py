@@ -58,7 +58,7 @@ class BundleWriter:
             offset=self._position + header_size(name, len(content)),
             size=len(stored),
             length=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=hashlib.sha256(stored).hexdigest(),
             crc32=zlib.crc32(content),
             compressed=compress,
         )

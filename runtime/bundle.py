@@ -89,8 +89,8 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One archive member. `offset` and `size` (bytes in the file) locate the stored bytes; `length`, `sha256` (hex)
-    and `crc32` describe the content, which differs from the stored bytes if `compressed` (raw deflate)."""
+    """One archive member. `offset` and `size` locate the stored bytes in the file and `sha256` (hex) is theirs;
+    `length` and `crc32` describe the content, which differs from the stored bytes if `compressed` (raw deflate)."""
 
     name: str
     offset: int
@@ -181,41 +181,38 @@ class Bundle:
         return member
 
     def chunks(self, member: Member) -> Iterator[bytes]:
-        """The member's content in pieces of at most a few MiB, decompressed. Raises ModelError if it is damaged."""
+        """The member's content, decompressed, in pieces of a few MiB. Raises ModelError, at the end at the latest, if
+        a stored byte is not what was built."""
         inflate = zlib.decompressobj(-zlib.MAX_WBITS) if member.compressed else None
-        left = member.size
+        digest = hashlib.sha256()
+        left, length = member.size, 0
         with self.path.open("rb") as file:
             file.seek(member.offset)
             while left:
-                piece = file.read(min(CHUNK, left))
-                if not piece:
+                stored = file.read(min(CHUNK, left))
+                if not stored:
                     raise self.damaged(member, "truncated")
-                left -= len(piece)
+                left -= len(stored)
+                digest.update(stored)
                 try:
-                    yield inflate.decompress(piece) if inflate else piece
+                    piece = inflate.decompress(stored) if inflate else stored
                 except zlib.error as error:
                     raise self.damaged(member, str(error)) from None
-            if inflate:
-                yield inflate.flush()
+                length += len(piece)
+                yield piece
+        if digest.hexdigest() != member.sha256 or length != member.length:
+            raise self.damaged(member, "its SHA-256 differs")
 
     def read(self, name: str) -> bytes:
-        """The whole content of a small member, its hash checked. Raises ModelError."""
-        member = self.require(name)
-        content = b"".join(self.chunks(member))
-        if hashlib.sha256(content).hexdigest() != member.sha256:
-            raise self.damaged(member, "its SHA-256 differs")
-        return content
+        """The whole content of a small member. Raises ModelError."""
+        return b"".join(self.chunks(self.require(name)))
 
     def extract(self, member: Member, to: Path) -> None:
-        """Write the member's content to the new file `to`, its hash checked. Raises ModelError; leaves no part file."""
-        digest = hashlib.sha256()
+        """Write the member's content to the new file `to`. Raises ModelError; leaves no part of it."""
         try:
             with to.open("xb") as out:
                 for piece in self.chunks(member):
-                    digest.update(piece)
                     out.write(piece)
-            if digest.hexdigest() != member.sha256:
-                raise self.damaged(member, "its SHA-256 differs")
         except BaseException:
             to.unlink(missing_ok=True)
             raise

@@ -1,0 +1,31 @@
+"""From a clean clone to a bundle that answers: `python3 build_scripts/demo.py`. Standard library only."""
+
+import subprocess
+import sys
+
+from environment import NEEDS, PYTHON, ROOT, STEPS, prepare
+from steps import StepError, Steps
+
+BUNDLE = ROOT / "dist" / "qwen3.run"
+QUESTION = "What is the capital of France?"
+
+
+def main() -> int:
+    """Build everything that is missing, bundle the demo model, and ask it a question."""
+    print(f"demo: {NEEDS}", file=sys.stderr)
+    try:
+        steps = Steps(STEPS + 2)
+        prepare(steps)
+        BUNDLE.parent.mkdir(exist_ok=True)
+        steps.command("bundle", [PYTHON, "-m", "bundler", "build", "--demo", "--force", "-o", BUNDLE])
+        steps.run("question", lambda: QUESTION)
+    except StepError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    shown = BUNDLE.relative_to(ROOT)
+    print(f'$ ./{shown} --cli -p "{QUESTION}"', flush=True)
+    return subprocess.run([BUNDLE, "--cli", "-p", QUESTION], stdin=subprocess.DEVNULL, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
