@@ -1,0 +1,105 @@
+"""Compile the stub, a bundle's first bytes, with the zig compiler of PyPI's `ziglang`: static, stripped, any Linux.
+
+    python build_scripts/build_stub.py [--target linux-x86_64] [--force]
+
+The result lies in the build cache at stub/<target>-<key>/stub, keyed by sources, flags and compiler; the last line
+of stdout is its path. The first run on a machine takes about half a minute: zig compiles musl for itself.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from runtime.errors import QwenfileError  # noqa: E402
+from runtime.paths import build_cache  # noqa: E402
+
+SOURCES = ROOT / "runtime" / "native" / "stub"
+
+# target -> what zig calls it
+TARGETS = {"linux-x86_64": "x86_64-linux-musl", "linux-aarch64": "aarch64-linux-musl"}
+
+FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-fno-ident")
+SPEED = {"sha256.c": "-O2"}  # the one place where the first start spends time; the rest is for size
+SIZE = "-Os"
+LINK_FLAGS = ("-static", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
+
+# A bundle is looked at in its first 256 KiB, and every bundle carries this: a stub that grows is a mistake.
+MAX_SIZE = 64 * 1024
+
+
+def stub_key(target: str) -> str:
+    """16 hex digits over everything that the stub's bytes depend on."""
+    digest = hashlib.sha256()
+    options = (*FLAGS, *SPEED.items(), SIZE, *LINK_FLAGS)
+    for line in (TARGETS[target], importlib.metadata.version("ziglang"), repr(options)):
+        digest.update(line.encode() + b"\0")
+    for source in sorted(SOURCES.glob("*.[ch]")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build_stub(target: str, env: Mapping[str, str], *, force: bool = False) -> Path:
+    """Compile the stub for `target` unless the cache has it; returns its path. Raises QwenfileError."""
+    cache = build_cache(env)
+    folder = cache / "stub" / f"{target}-{stub_key(target)}"
+    stub = folder / "stub"
+    if force or not stub.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="stub-", dir=folder.parent) as work:
+            built = _compile(target, Path(work), cache / "zig", env)
+            built.replace(stub)
+    current = cache / "stub" / f"{target}.current"
+    part = current.with_suffix(f".{os.getpid()}")
+    part.write_text(folder.name + "\n")
+    part.replace(current)
+    return stub
+
+
+def _compile(target: str, work: Path, zig_cache: Path, env: Mapping[str, str]) -> Path:
+    zig_env = {**env, "ZIG_GLOBAL_CACHE_DIR": str(zig_cache), "ZIG_LOCAL_CACHE_DIR": str(work / "zig")}
+    compiler = (sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[target], *FLAGS)
+    objects = []
+    for source in sorted(SOURCES.glob("*.c")):
+        # Names relative to the sources: no path of this machine gets into the bytes.
+        objects.append(f"{source.stem}.o")
+        options = (SPEED.get(source.name, SIZE), "-c", source.name, "-o", str(work / objects[-1]))
+        _run((*compiler, *options), SOURCES, zig_env)
+    stub = work / "stub"
+    _run((*compiler, SIZE, *LINK_FLAGS, *objects, "-o", stub.name), work, zig_env)
+    size = stub.stat().st_size
+    if size > MAX_SIZE:
+        raise QwenfileError(f"the stub for {target} has {size:,} bytes; {MAX_SIZE:,} are allowed")
+    return stub
+
+
+def _run(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
+    result = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode:
+        raise QwenfileError(f"zig failed with {result.returncode}: {' '.join(command)}\n{result.stderr.strip()}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build the stub and print its path."""
+    parser = argparse.ArgumentParser(description="Compile the stub, a bundle's first bytes.")
+    parser.add_argument("--target", choices=sorted(TARGETS), default="linux-x86_64")
+    parser.add_argument("--force", action="store_true", help="compile even if the cache has it")
+    options = parser.parse_args(argv)
+    try:
+        print(build_stub(options.target, os.environ, force=options.force))
+    except QwenfileError as error:
+        print(f"build_stub: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
