@@ -1,0 +1,102 @@
+"""Real bundles for the integration tests: built once per session from the newest base, run as their users run them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 300.0  # seconds; a guard against hanging, not a measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a program left behind. `out` and `err` are decoded strictly: all output is UTF-8."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def one_line(self) -> str:
+        """The single line on stderr; anything else fails the test."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Starts programs with a home and a run cache of the test session, and English messages."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        *command: str | Path,
+        input: str | bytes = b"",  # noqa: A002 - as subprocess.run names it
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        **changes: str,
+    ) -> Result:
+        done = subprocess.run(
+            command,
+            input=input.encode() if isinstance(input, str) else input,
+            capture_output=True,
+            cwd=cwd,
+            env={**(self.env if env is None else env), **changes},
+            timeout=TIMEOUT,
+            check=False,
+        )
+        return Result(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
+
+    def qwenfile(self, *arguments: str | Path, cwd: Path | None = None) -> Result:
+        """The build tool."""
+        return self(sys.executable, "-m", "bundler", *arguments, cwd=cwd, PYTHONPATH=str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """Runs programs with an environment of the session's own, so that nothing of the user's is read or written."""
+    home = tmp_path_factory.mktemp("home")
+    cache = tmp_path_factory.mktemp("cache")
+    cache.chmod(0o700)
+    build_cache = os.environ.get("QWENFILE_BUILD_CACHE", "")
+    if not build_cache:
+        from runtime.paths import build_cache as find
+
+        build_cache = str(find(os.environ))
+    return Runner(
+        env={
+            "HOME": str(home),
+            "PATH": os.environ["PATH"],
+            "QWENFILE_CACHE": str(cache),
+            "QWENFILE_BUILD_CACHE": build_cache,
+            "TERM": "xterm-256color",
+            "LC_ALL": "C.UTF-8",
+        }
+    )
+
+
+def succeed(result: Result, what: Sequence[object]) -> Result:
+    assert result.code == 0, f"{what}: exit code {result.code}\n{result.err}\n{result.out}"
+    return result
+
+
+@pytest.fixture(scope="session")
+def base(run: Runner) -> Path:
+    """The newest base for this machine, up to date with the launcher's sources."""
+    done = succeed(run.qwenfile("base", "build"), ["qwenfile", "base", "build"])
+    return Path(done.out.split("base", 1)[1].split("\n", 1)[0].strip())
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(run: Runner, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the demo model, tried out by the builder. Its name and folder have a space and Chinese letters."""
+    path = tmp_path_factory.mktemp("bundle 模型") / "qwen3 演示.run"
+    succeed(run.qwenfile("build", "--demo", "--base", base, "-o", path), ["qwenfile", "build", "--demo"])
+    return path
