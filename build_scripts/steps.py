@@ -60,7 +60,7 @@ class Steps:
         for line in output:
             log.write(line)
             last = line.strip() or last
-            if not error and re.search(r"\berror\b|Error:|FAILED", line):
+            if not error and re.search(r"\berror: |Error: |npm error ", line):
                 error = line.strip()
             at = _NINJA.match(line)
             pause = 0.2 if self._stream.isatty() else 30.0

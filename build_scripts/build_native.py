@@ -1,0 +1,338 @@
+"""Build the engine: llama.cpp with our C ABI, as a folder of libraries in the build cache.
+
+    python build_scripts/build_native.py [--fast] [--bare] [--no-webui] [--force]
+
+Runs inside the project's virtual environment (cmake, ninja and node come from wheels) and needs a C and a C++
+compiler. The last line on standard output is the engine's folder. The folder's name holds a key of every input, so a
+second run with nothing changed only looks. The layout, and what each file is for, is in the project's README.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
+
+from build_webui import build_webui, webui_key  # noqa: E402
+from llama_source import LLAMA_COMMIT, PACKAGE_VERSION, SDIST_SHA256, source  # noqa: E402
+from steps import StepError, Steps, locked, remove_folder, replace_folder, write_text  # noqa: E402
+
+from runtime.errors import QwenfileError  # noqa: E402
+from runtime.paths import build_cache, host_target  # noqa: E402
+
+NATIVE = ROOT / "runtime" / "native"
+
+OPTIONS = {
+    "CMAKE_BUILD_TYPE": "Release",
+    "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",  # one plain name per library, no links to carry
+    "GGML_NATIVE": "OFF",
+    "GGML_BACKEND_DL": "ON",
+    "GGML_CPU_ALL_VARIANTS": "ON",
+    "GGML_OPENMP": "OFF",
+    "GGML_RPC": "OFF",
+    "LLAMA_BUILD_TESTS": "OFF",
+    "LLAMA_BUILD_EXAMPLES": "OFF",
+    "LLAMA_BUILD_COMMON": "ON",
+    "LLAMA_BUILD_TOOLS": "ON",
+    "LLAMA_BUILD_SERVER": "ON",
+    "LLAMA_BUILD_APP": "OFF",
+    "LLAMA_BUILD_UI": "OFF",  # built by build_webui.py, embedded from the build folder
+    "LLAMA_USE_PREBUILT_UI": "OFF",
+    "LLAMA_OPENSSL": "OFF",
+    "LLAMA_BUILD_IS_DEV": "OFF",
+    "LLAMA_BUILD_NUMBER": "0",
+    "LLAMA_BUILD_COMMIT": LLAMA_COMMIT,
+    "GIT_EXE": "",  # else ggml marks its version with the state of whatever repository is around
+}
+BARE_TARGETS = ("llama-server", "llama-completion", "llama-bench")
+BARE_LIBRARIES = ("llama-server-impl", "llama-completion-impl", "llama-bench-impl", "llama-common", "llama", "mtmd")
+ENGINE_LIBRARIES = ("engine", "llama-server-impl", "llama-common", "llama", "mtmd", "ggml", "ggml-base")
+LICENSE_FILES = {
+    "llama.cpp": "LICENSE",
+    "cpp-httplib": "vendor/cpp-httplib/LICENSE",
+    "nlohmann-json": "licenses/LICENSE-jsonhpp",
+    "rotate-bits": "vendor/hash/rotate-bits/LICENSE.md",
+    "sha256": "vendor/hash/sha256/LICENSE",
+    "xxhash": "vendor/hash/xxhash/LICENSE",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is built from what. `fast` and a missing web UI make an engine for development only."""
+
+    cache: Path
+    target: str
+    compilers: dict[str, str]
+    fast: bool
+    webui: bool
+
+    @property
+    def options(self) -> dict[str, str]:
+        return OPTIONS | ({"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {})
+
+    @property
+    def key(self) -> str:
+        """16 hex digits over every input of the engine."""
+        inputs = {
+            "source": SDIST_SHA256,
+            "target": self.target,
+            "options": self.options,
+            "compilers": self.compilers,
+            "webui": webui_key() if self.webui else "",
+            "native": {path.name: _sha256(path) for path in _native_sources()},
+            "script": _sha256(Path(__file__)),
+        }
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def bare_key(self) -> str:
+        inputs = [SDIST_SHA256, self.options, self.compilers, _sha256(Path(__file__))]
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def engine(self) -> Path:
+        return self.cache / "engine" / f"{self.target}-{self.key}"
+
+    @property
+    def tree(self) -> Path:
+        """Where the compiler works; kept, so that the next build compiles only what changed."""
+        return self.cache / "native" / (self.target + ("-fast" if self.fast else ""))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Build the engine and print its folder.")
+    parser.add_argument("--fast", action="store_true", help="one CPU variant only; not for release")
+    parser.add_argument("--bare", action="store_true", help="also build unmodified llama.cpp programs (benchmark)")
+    parser.add_argument("--no-webui", action="store_true", help="leave out the web UI; not for release")
+    parser.add_argument("--force", action="store_true", help="compile everything again")
+    arguments = parser.parse_args(argv)
+    try:
+        cache = build_cache(os.environ)
+        plan = Plan(
+            cache=cache,
+            target=host_target(),
+            compilers=find_compilers(),
+            fast=arguments.fast,
+            webui=not arguments.no_webui,
+        )
+        steps = Steps(cache / "logs" / f"engine-{os.getpid()}.log")
+        with locked(cache / "engine" / "lock"):
+            _build(plan, steps, bare=arguments.bare, force=arguments.force)
+    except (StepError, QwenfileError) as error:
+        print(f"engine: {error}", file=sys.stderr)
+        return 1
+    print(plan.engine)
+    return 0
+
+
+def find_compilers() -> dict[str, str]:
+    """The C and C++ compilers and their versions. Raises StepError with the remedy when one is missing."""
+    found = {}
+    for kind, variable, names in (("C", "CC", ("cc", "gcc", "clang")), ("C++", "CXX", ("c++", "g++", "clang++"))):
+        wanted = os.environ.get(variable, "").split() or names
+        program = next((path for name in wanted if (path := shutil.which(name))), None)
+        if program is None:
+            remedy = "Debian/Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install"
+            raise StepError(f"a {kind} compiler is missing; install one ({remedy})")
+        version = subprocess.run([program, "--version"], capture_output=True, encoding="utf-8", check=False)
+        found[program] = version.stdout.partition("\n")[0]
+    return found
+
+
+def _build(plan: Plan, steps: Steps, *, bare: bool, force: bool) -> None:
+    if force:
+        remove_folder(plan.tree)
+    if force or not (plan.engine / "engine.json").is_file():
+        _build_engine(plan, steps)
+    else:
+        steps.say(f"up to date ({plan.engine.name})")
+    write_text(plan.cache / "engine" / f"{plan.target}.current", plan.engine.name + "\n")
+    if bare:
+        _build_bare(plan, steps)
+    steps.log.unlink() if not steps.log.stat().st_size else None
+
+
+def _build_engine(plan: Plan, steps: Steps) -> None:
+    steps.say(f"building {plan.engine.name}; the compiler's output goes to {steps.log}")
+    llama = source(plan.cache, steps)
+    tree = plan.tree
+    _forget_other_inputs(plan, tree)
+    _configure(steps, NATIVE, tree, plan.options | {"LLAMA_DIR": str(llama)})
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:  # npm waits for the network, compilers for the processor
+        webui = beside.submit(build_webui, llama, plan.cache, steps) if plan.webui else None
+        steps.say("compiling llama.cpp and its CPU variants" if not plan.fast else "compiling llama.cpp")
+        _ninja(steps, tree, ["llama-common", "mtmd"])
+        _place_webui(webui.result() if webui else None, tree / "llama.cpp" / "tools" / "ui" / "dist")
+    steps.say("compiling the server")
+    _ninja(steps, tree, ["engine"])
+    work = plan.engine.with_name(f"{plan.engine.name}.work-{os.getpid()}")
+    remove_folder(work)
+    try:
+        _collect(plan, steps, llama, work)
+        replace_folder(work, plan.engine)
+    finally:
+        remove_folder(work)
+    size = sum(path.stat().st_size for path in (plan.engine / "lib").iterdir())
+    steps.say(f"done: {size / 1e6:.1f} MB in {plan.engine.name}")
+
+
+def _forget_other_inputs(plan: Plan, tree: Path) -> None:
+    """A tree made by another compiler or for another source cannot be continued."""
+    marker = tree / "made-with"
+    inputs = json.dumps([SDIST_SHA256, plan.compilers])
+    if not marker.is_file() or marker.read_text(encoding="utf-8") != inputs:
+        remove_folder(tree)
+        tree.mkdir(parents=True)
+        write_text(marker, inputs)
+
+
+def _configure(steps: Steps, sources: Path, tree: Path, options: dict[str, str]) -> None:
+    ninja = _tool("ninja")
+    defines = [f"-D{name}={value}" for name, value in options.items()]
+    command = [_tool("cmake"), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", "-S", sources, "-B", tree, *defines]
+    steps.run("configuring the engine", command, sources, os.environ)
+
+
+def _ninja(steps: Steps, tree: Path, targets: Sequence[str]) -> None:
+    steps.run("compiling the engine", [_tool("ninja"), *targets], tree, os.environ | {"NINJA_STATUS": "[%f/%t] "})
+
+
+def _place_webui(built: Path | None, place: Path) -> None:
+    """Upstream embeds what it finds here, gzipped; with nothing here the server has no web UI."""
+    remove_folder(place)
+    if built is not None:
+        shutil.copytree(built, place)
+
+
+def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
+    lib = work / "lib"
+    lib.mkdir(parents=True)
+    built = [_library(plan.tree / "bin", name) for name in ENGINE_LIBRARIES]
+    variants = sorted(path for path in (plan.tree / "bin").iterdir() if "ggml-cpu" in path.name and path.suffix != ".a")
+    for path in [*built, *variants]:
+        shutil.copy(path, lib / path.name)
+    _strip(plan.tree, steps, sorted(lib.iterdir()))
+    flags = _flags(lib / built[0].name)
+    write_text(lib / "flags.json", flags)
+    _copy_licenses(llama, work / "licenses")
+    facts = {
+        "target": plan.target,
+        "llama_cpp_python": PACKAGE_VERSION,
+        "llama_cpp": LLAMA_COMMIT,
+        "key": plan.key,
+        "release": plan.webui and not plan.fast,
+        "webui": webui_key() if plan.webui else None,
+        "compilers": list(plan.compilers.values()),
+        "variants": [_variant(path) for path in variants],
+    }
+    write_text(work / "engine.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _library(folder: Path, name: str) -> Path:
+    for candidate in (f"lib{name}.so", f"lib{name}.dylib", f"{name}.dll", f"lib{name}.dll"):
+        if (folder / candidate).is_file():
+            return folder / candidate
+    raise StepError(f"the build left no library {name} in {folder}")
+
+
+def _variant(path: Path) -> str:
+    return path.stem.removeprefix("lib").removeprefix("ggml-cpu").lstrip("-") or "default"
+
+
+def _strip(tree: Path, steps: Steps, files: Sequence[Path]) -> None:
+    found = re.search(r"^CMAKE_STRIP:\w+=(.+)$", (tree / "CMakeCache.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None or found[1].endswith("NOTFOUND"):
+        raise StepError("strip is missing; install binutils")
+    # a library needs the names it exports: -x on macOS, whose strip knows no --strip-unneeded
+    how = "-x" if files[0].suffix == ".dylib" else "--strip-unneeded"
+    steps.run("stripping the libraries", [found[1], how, *files], tree, os.environ)
+
+
+def _flags(library: Path) -> str:
+    """The server's options, asked of the engine itself, in a process of its own."""
+    ask = (
+        "import ctypes, sys; engine = ctypes.CDLL(sys.argv[1]); size = engine.engine_flags(None, 0) + 1;"
+        "text = ctypes.create_string_buffer(size); engine.engine_flags(text, size); sys.stdout.buffer.write(text.value)"
+    )
+    answer = subprocess.run([sys.executable, "-c", ask, library], capture_output=True, encoding="utf-8", check=False)
+    if answer.returncode != 0:
+        raise StepError(f"the built engine doesn't load: {answer.stderr.strip().splitlines()[-1]}")
+    if not json.loads(answer.stdout):
+        raise StepError("the built engine names no options")
+    return answer.stdout
+
+
+def _copy_licenses(llama: Path, folder: Path) -> None:
+    """Licence files as they are; for single-header libraries the comment in which they carry theirs."""
+    folder.mkdir()
+    for name, file in LICENSE_FILES.items():
+        shutil.copyfile(llama / file, folder / f"{name}.txt")
+    for name, header in (("miniaudio", "miniaudio/miniaudio.h"), ("stb_image", "stb/stb_image.h")):
+        text = (llama / "vendor" / header).read_text(encoding="utf-8", errors="replace")
+        start = text.rindex("/*", 0, text.rindex("ALTERNATIVE"))
+        write_text(folder / f"{name}.txt", text[start:].strip("/*\n -") + "\n")
+    header = (llama / "vendor" / "sheredom" / "subprocess.h").read_text(encoding="utf-8")
+    write_text(folder / "subprocess.h.txt", header[: header.index("*/")].strip("/*\n -") + "\n")
+
+
+def _build_bare(plan: Plan, steps: Steps) -> None:
+    """Unmodified llama.cpp programs beside the engine, with the engine's own CPU libraries: same options, same code."""
+    final = plan.engine / "bare"
+    stamp = final / "key"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == plan.bare_key:
+        steps.say("bare llama.cpp: up to date")
+        return
+    steps.say("compiling bare llama.cpp")
+    llama = source(plan.cache, steps)
+    tree = plan.cache / "native" / f"{plan.tree.name}-bare"
+    _forget_other_inputs(plan, tree)
+    rpath = {"CMAKE_BUILD_WITH_INSTALL_RPATH": "ON", "CMAKE_INSTALL_RPATH": "$ORIGIN"}
+    _configure(steps, llama, tree, plan.options | rpath | {"GGML_CPU": "OFF"})
+    _ninja(steps, tree, BARE_TARGETS)
+    work = plan.engine / f"bare.work-{os.getpid()}"
+    remove_folder(work)
+    work.mkdir()
+    try:
+        for path in (tree / "bin").iterdir():
+            if path.is_file() and not path.is_symlink():
+                shutil.copy(path, work / path.name)
+        _strip(tree, steps, sorted(work.iterdir()))
+        for path in (plan.engine / "lib").iterdir():
+            if "ggml-cpu" in path.name:
+                shutil.copy(path, work / path.name)
+        write_text(work / "key", plan.bare_key + "\n")
+        replace_folder(work, final)
+    finally:
+        remove_folder(work)
+
+
+def _native_sources() -> list[Path]:
+    return sorted(path for path in NATIVE.iterdir() if path.suffix in {".cpp", ".h", ".txt"})
+
+
+def _tool(name: str) -> Path:
+    """cmake and ninja of this environment's wheels."""
+    folder = Path(sys.executable).parent
+    path = shutil.which(name, path=str(folder))
+    if path is None:
+        raise StepError(f"{name} is missing in {folder}; run: python -m pip install -r build_scripts/requirements.txt")
+    return Path(path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

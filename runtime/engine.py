@@ -1,0 +1,203 @@
+"""The llama.cpp engine in this process, through the C ABI of libengine (runtime/native/engine.h).
+
+Everybody may import it; it imports the standard library only. Every call releases the interpreter's lock. One engine
+per process: the libraries keep their state for as long as the process lives.
+
+    engine = Engine(folder)            # the folder that holds libengine and the backends
+    engine.load_backends()
+    engine.add_model(MODEL, bundle, offset)
+    engine.start(["-m", MODEL, "--host", "/path/to.sock", ...])
+    ... HTTP ...
+    engine.stop(timeout=5)
+"""
+
+import ctypes
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from runtime.errors import QwenfileError
+
+# "llama_model_load: error loading model: …" and "srv    load_model: failed …": who said it helps nobody here
+_SPEAKER = re.compile(r"^(?:(?:srv|slot|que|res|cmn)\s+)?\s*[A-Za-z_][\w~:]*: +(?=\S)")
+_LIBRARY_NAMES = ("libengine.so", "libengine.dylib", "engine.dll", "libengine.dll")
+
+
+class EngineError(QwenfileError):
+    """The engine cannot be loaded, or failed for a reason that is neither the model's nor the address's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A processor that the engine can use. Memory in bytes, 0 when the driver doesn't say."""
+
+    name: str
+    description: str
+    kind: str  # cpu, gpu, igpu (shares the computer's memory), accel
+    backend: str
+    memory_total: int
+    memory_free: int
+
+
+class _Fill(Protocol):
+    """A function of the C ABI that fills a buffer and returns the length of the whole text."""
+
+    def __call__(self, buffer: Any, size: int, /) -> int: ...
+
+
+class Engine:
+    """libengine of one folder. `folder` holds it and the backends: `lib/` of a built engine, or a bundle's cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._library = _load(folder)
+        self._thread: threading.Thread | None = None
+        self._exit_code: int | None = None
+
+    @property
+    def version(self) -> str:
+        """llama.cpp's version and commit, such as "0.5.0 (0c1e570)"."""
+        text: bytes = self._library.engine_version()
+        return text.decode()
+
+    def load_backends(self) -> int:
+        """Load the backends that fit this machine, from the engine's folder alone; returns the number of devices."""
+        count: int = self._library.engine_load_backends(os.fsencode(self.folder))
+        if count == 0:
+            raise EngineError(f"no CPU library in {self.folder} runs on this machine")
+        return count
+
+    def devices(self) -> tuple[Device, ...]:
+        """What `load_backends` found, the CPU included."""
+        found = json.loads(_text(self._library.engine_devices))
+        return tuple(
+            Device(
+                name=item["name"],
+                description=item["description"],
+                kind=item["type"],
+                backend=item["backend"],
+                memory_total=item["memory_total"],
+                memory_free=item["memory_free"],
+            )
+            for item in found
+        )
+
+    def add_model(self, name: str, file: Path, offset: int) -> None:
+        """From now on `-m name` is the GGUF at byte `offset` of `file`, mapped in place."""
+        if self._library.engine_add_model(name.encode(), os.fsencode(file), offset) != 0:
+            raise EngineError(f"cannot register a model named {name!r} at offset {offset}")
+
+    def check(self, args: Sequence[str]) -> str:
+        """Why the engine would refuse these arguments, in one line; "" when it accepts them."""
+        argc, argv = _arguments(args)
+
+        def reason(buffer: Any, size: int) -> int:
+            self._library.engine_check_args(argc, argv, buffer, size)
+            return 0
+
+        text = ctypes.create_string_buffer(4096)
+        reason(text, len(text))
+        return _one_line(text.value.decode(errors="replace"))
+
+    def start(self, args: Sequence[str]) -> None:
+        """Serve with llama-server's arguments on a thread of its own. Ready is when `/health` answers 200."""
+        if self.running:
+            raise EngineError("the engine is running already")
+        argc, argv = _arguments(args)
+        self._exit_code = None
+
+        def serve() -> None:
+            self._exit_code = self._library.engine_serve(argc, argv)
+
+        self._thread = threading.Thread(target=serve, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Between `start` and the end of the server; also while the model is still being loaded."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def exit_code(self) -> int | None:
+        """0 after `stop`, 2 for refused arguments, 1 for other failures; None before the end."""
+        return None if self.running else self._exit_code
+
+    def last_error(self) -> str:
+        """The reason of the last failure in one line, from the engine's log; "" when it logged none."""
+        return _one_line(_text(self._library.engine_last_error))
+
+    def error_lines(self) -> tuple[str, ...]:
+        """All error lines since the last start as they were logged, oldest first."""
+        return tuple(_text(self._library.engine_last_error).splitlines())
+
+    def stop(self, timeout: float) -> int:
+        """End the server and return its exit code. Safe at any time, also when the start failed or never came.
+
+        The server waits for requests in flight: close their connections first. Raises EngineError when it hasn't
+        ended after `timeout` seconds; its thread doesn't keep the process alive.
+        """
+        end = time.monotonic() + timeout
+        while self._thread is not None and self._thread.is_alive():
+            # repeated: the first may come before the thread has entered the engine
+            self._library.engine_stop()
+            self._thread.join(min(0.05, max(0.0, end - time.monotonic())))
+            if self._thread.is_alive() and time.monotonic() >= end:
+                raise EngineError(f"the engine did not stop within {timeout:g} s")
+        return self._exit_code or 0
+
+    def verbose(self, on: bool) -> None:
+        """Send the engine's log to standard error, or (the default) nowhere."""
+        self._library.engine_verbose(int(on))
+
+
+def _load(folder: Path) -> ctypes.CDLL:
+    path = next((folder / name for name in _LIBRARY_NAMES if (folder / name).is_file()), None)
+    if path is None:
+        raise EngineError(f"no engine in {folder}")
+    try:
+        library = ctypes.CDLL(str(path.absolute()))
+    except OSError as error:
+        raise EngineError(f"the engine cannot be loaded: {error}") from error
+    text, number, pointers = ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)
+    library.engine_version.restype = text
+    library.engine_load_backends.argtypes = [text]
+    library.engine_add_model.argtypes = [text, text, ctypes.c_int64]
+    for fill in (library.engine_devices, library.engine_flags, library.engine_last_error):
+        fill.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    library.engine_check_args.argtypes = [number, pointers, ctypes.c_char_p, ctypes.c_size_t]
+    library.engine_serve.argtypes = [number, pointers]
+    library.engine_stop.restype = None
+    library.engine_verbose.argtypes = [number]
+    library.engine_verbose.restype = None
+    return library
+
+
+def _arguments(args: Sequence[str]) -> tuple[int, "ctypes.Array[ctypes.c_char_p]"]:
+    """argc and argv; the engine skips argv[0]."""
+    values = [b"engine", *(os.fsencode(arg) for arg in args)]
+    return len(values), (ctypes.c_char_p * (len(values) + 1))(*values, None)
+
+
+def _text(fill: _Fill) -> str:
+    """Ask for the length, then for the text."""
+    size = fill(None, 0) + 1
+    buffer = ctypes.create_string_buffer(size)
+    fill(buffer, size)
+    return buffer.value.decode(errors="replace")
+
+
+def _one_line(text: str) -> str:
+    """The first line that says something, without the name of the function that logged it."""
+    for line in text.splitlines():
+        plain = line.strip()
+        while found := _SPEAKER.match(plain):
+            plain = plain[found.end() :]
+        if plain:
+            return plain
+    return ""

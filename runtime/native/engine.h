@@ -1,0 +1,56 @@
+// The engine's C ABI: everything runtime/engine.py calls. One engine per process.
+//
+// Texts are UTF-8. A function that fills a buffer returns the length of the whole text without its end mark, cuts the
+// copy to the buffer and always ends it with 0; call it with size 0 to learn the length.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#    define ENGINE_API __declspec(dllexport)
+#else
+#    define ENGINE_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// llama.cpp's version and commit, "0.5.0 (0c1e570)".
+ENGINE_API const char * engine_version(void);
+
+// Load every backend of folder `dir` that this machine supports, and from no other place. Once per process; later
+// calls change nothing. Returns the number of devices.
+ENGINE_API int engine_load_backends(const char * dir);
+
+// After this, `-m name` (or a draft model `name`) is the GGUF at byte `offset` of `file`, mapped in place.
+// 0, or 1 when the name is empty or the offset negative.
+ENGINE_API int engine_add_model(const char * name, const char * file, int64_t offset);
+
+// JSON array of {name, description, type: cpu|gpu|igpu|accel, backend, memory_total, memory_free}, bytes.
+ENGINE_API int engine_devices(char * json, size_t size);
+
+// JSON array of {names, values, value_hint, env, help}: the server's options, from upstream's own table.
+ENGINE_API int engine_flags(char * json, size_t size);
+
+// 0 when the server would accept these arguments (argv[0] is skipped), else 1 and the reason in `text`.
+ENGINE_API int engine_check_args(int argc, char ** argv, char * text, size_t size);
+
+// Serve until engine_stop. Returns 0 after engine_stop, 2 for arguments that are wrong, 1 for any other failure;
+// engine_last_error has the reason. Installs no signal handlers and never ends the process.
+ENGINE_API int engine_serve(int argc, char ** argv);
+
+// Ask engine_serve to return. Does not wait; may be called at any time, from any thread, any number of times.
+// A request in flight is waited for: close its connection first.
+ENGINE_API void engine_stop(void);
+
+// The error lines logged since engine_serve was called, oldest first, at most 32.
+ENGINE_API int engine_last_error(char * text, size_t size);
+
+// The engine's log goes to standard error (on != 0) or nowhere (the default).
+ENGINE_API void engine_verbose(int on);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,32 @@
+// What our sources inside upstream's libraries offer to engine.cpp. Each is compiled into the library named beside it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+struct common_params;
+
+#if defined(_WIN32)
+#    define ENGINE_INTERNAL __declspec(dllexport)
+#else
+#    define ENGINE_INTERNAL __attribute__((visibility("default")))
+#endif
+
+// backends.cpp in ggml: load from `dir` alone, once per process.
+extern "C" ENGINE_INTERNAL void engine_backends_load(const char * dir);
+
+// models.cpp in llama-common
+ENGINE_INTERNAL void engine_models_add(const std::string & name, const std::string & file, int64_t offset);
+ENGINE_INTERNAL void engine_models_cancel(bool on); // while on, loading a registered model ends with an error
+
+// logs.cpp in llama-common
+ENGINE_INTERNAL void        engine_logs_start();                                 // forget old errors, catch llama's log
+ENGINE_INTERNAL void        engine_logs_threshold();                             // call after arguments were parsed
+ENGINE_INTERNAL void        engine_logs_verbose(bool on);
+ENGINE_INTERNAL void        engine_logs_observe(void (*line)(const char * text)); // called with every line
+ENGINE_INTERNAL void        engine_logs_error(const std::string & text);
+ENGINE_INTERNAL std::string engine_logs_errors();
+
+// arguments.cpp in llama-common
+ENGINE_INTERNAL bool        engine_arguments_parse(int argc, char ** argv, common_params & params, std::string & error);
+ENGINE_INTERNAL std::string engine_arguments_table();
