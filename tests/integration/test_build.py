@@ -31,9 +31,7 @@ def test_the_summary_says_size_context_quantization_and_how_to_run_it(run: Runne
 def test_a_bundle_is_named_after_its_model_when_nobody_says(run: Runner, base: Path, tmp_path: Path) -> None:
     model = tmp_path / "in.gguf"
     shutil.copy(DEMO_MODEL, model)
-    built = run.qwenfile(
-        "build", model, "--name", "Class 4b: Qwen3", "--no-verify", "--base", base, cwd=tmp_path
-    )
+    built = run.qwenfile("build", model, "--name", "Class 4b: Qwen3", "--no-verify", "--base", base, cwd=tmp_path)
     assert built.code == 0, built.err
     assert (tmp_path / "class-4b-qwen3.run").exists()
 
@@ -196,17 +194,19 @@ def test_an_unreadable_model(run: Runner, base: Path, tmp_path: Path) -> None:
     shutil.copy(DEMO_MODEL, tmp_path / "m.gguf")
     (tmp_path / "m.gguf").chmod(0)
     if os.geteuid() == 0:
-        script = (
-            "import os, sys; os.setgid(65534); os.setuid(65534)\n"
-            "from bundler.gguf_header import read_header\nfrom runtime.errors import ModelError\nfrom pathlib import Path\n"
-            "try: read_header(Path(sys.argv[1]))\n"
-            "except ModelError as error: print(error); sys.exit(error.exit_code)\n"
-        )
-        os.chmod(tmp_path.parent, 0o755)
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", str(tmp_path / "m.gguf")]
-        assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+        script = """
+import os, sys
+from bundler.__main__ import main
+from bundler import model, gguf_header
+from runtime.errors import ModelError
+os.setgid(65534)
+os.setuid(65534)
+raise SystemExit(main(["inspect", sys.argv[1]]))
+"""
+        for folder in (tmp_path, *tmp_path.parents):
+            folder.chmod(folder.stat().st_mode | 0o005)
         failed = run(sys.executable, "-c", script, tmp_path / "m.gguf", PYTHONPATH=str(ROOT))
-        assert (failed.code, "Permission denied" in failed.out) == (3, True), failed.err
+        assert (failed.code, "Permission denied" in failed.one_line) == (3, True)
     else:
         failed = run.qwenfile("build", tmp_path / "m.gguf", "-o", tmp_path / "out.run", "--base", base)
         assert (failed.code, "Permission denied" in failed.one_line) == (3, True)
