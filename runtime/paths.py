@@ -13,6 +13,7 @@ change both together. What lives where:
 """
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -42,6 +43,7 @@ class Place:
 
     path: Path
     temporary: bool = False
+    home: Path | None = None  # whose it is: with sudo it may be another user's, whom our folders would lock out
 
 
 def host_target() -> str:
@@ -97,13 +99,16 @@ def run_cache_places(env: Mapping[str, str]) -> tuple[Place, ...]:
     if override := env.get("QWENFILE_CACHE"):
         places.append(Place(path=Path(override).absolute()))
     if user_cache := _user_cache(env):
-        places.append(Place(path=user_cache))
+        places.append(Place(path=user_cache, home=_absolute(env, "XDG_CACHE_HOME") or _home(env)))
     if runtime := _absolute(env, "XDG_RUNTIME_DIR"):
         places.append(Place(path=runtime / APP, temporary=True))
     for folder in (_absolute(env, "TMPDIR"), Path("/var/tmp"), Path("/tmp")):
         if sys.platform != "win32" and folder:
             places.append(Place(path=folder / f"{APP}-{os.geteuid()}", temporary=True))
-    return tuple(places)
+    unique: dict[Path, Place] = {}
+    for place in places:
+        unique.setdefault(place.path, place)
+    return tuple(unique.values())
 
 
 def state_dir(env: Mapping[str, str]) -> Path:
@@ -217,6 +222,10 @@ def _remove(folder: Path) -> None:
 def _why_unusable(place: Place, *, execution: bool = True) -> str:
     """Why the place cannot be a cache, or "" when it can; makes the folder. Same checks as the stub's."""
     try:
+        if place.home and place.home.exists() and sys.platform != "win32":
+            owner = place.home.stat().st_uid
+            if owner != os.geteuid():
+                return f"the home folder belongs to user {owner}"
         if place.temporary:
             with contextlib.suppress(FileExistsError):
                 place.path.mkdir(mode=0o700)
@@ -246,6 +255,8 @@ def _make_private(folder: Path) -> None:
     """mkdir -p with 0700 for every level it makes (pathlib gives the mode to the last one only)."""
     if folder.is_dir():
         return
+    if folder.exists():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if folder.parent != folder:
         _make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)

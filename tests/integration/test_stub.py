@@ -261,7 +261,12 @@ def test_six_first_starts_at_once(make: Callable[..., Made], box: Path, launcher
 
 def started_unpacking(made: Made, cache: Path) -> subprocess.Popen[bytes]:
     """Start the bundle and return once a file in its work folder is growing."""
-    process = subprocess.Popen([made.path], env={"QWENFILE_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [made.path],
+        env={"QWENFILE_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
     deadline = time.monotonic() + 30
     while not list(cache.glob("*.work-*/_internal/big")):
         assert process.poll() is None, "it was through before it could be interrupted"
@@ -552,8 +557,8 @@ def test_every_place_full_says_why(make: Callable[..., Made], box: Path, mount: 
     cut, full = mount("size=64k"), mount("nr_inodes=5")
     for folder in (cut, full):
         os.chown(folder, NOBODY, NOBODY)
-    for folder in ("/var/tmp", "/tmp"):
-        Path(f"{folder}/qwenfile-{NOBODY}").touch()
+    for parent in ("/var/tmp", "/tmp"):
+        Path(f"{parent}/qwenfile-{NOBODY}").touch()
     result = made.run(
         "0", env={"QWENFILE_CACHE": str(cut), "XDG_CACHE_HOME": str(box), "TMPDIR": str(full)}, user=NOBODY
     )
