@@ -125,7 +125,7 @@ def test_the_weights_are_mapped_from_the_bundle(run: Runner, alone: Path) -> Non
             if b"http://" in line:
                 break
         maps = Path(f"/proc/{process.pid}/maps").read_text()
-        opened = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+        opened = [str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
     finally:
         process.terminate()
         process.communicate(timeout=60)
