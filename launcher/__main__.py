@@ -1,0 +1,154 @@
+"""What runs inside a bundle: read the command line, pick the face, turn errors into one line and an exit code.
+
+Imported by the frozen program's entry script only. Faces and what they need are imported when they are chosen, so
+`--version` pays for nothing but the manifest.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.console import Console, forget_stdout
+from launcher.options import Action, Face, LaunchOptions, parse
+from launcher.signals import Terminated, own_signals
+from runtime.bundle import ARGS, ENGINE_PREFIX, Bundle
+from runtime.errors import ExitCode, QwenfileError, UsageError
+
+if TYPE_CHECKING:
+    from launcher.session import Place
+
+# The stub says by this variable which bundle started it.
+BUNDLE_VARIABLE = "QWENFILE_BUNDLE"
+_TERMINATED = 128 + 15
+_NOBODY_READS = 128 + 13
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bundle named by QWENFILE_BUNDLE and return the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    file = os.environ.pop(BUNDLE_VARIABLE, "")
+    console = Console.of_process(os.environ, Path(file).stem or "qwen3")
+    code = _guarded(words, file, console)
+    if "runtime.engine" in sys.modules:
+        _leave(code)
+    return code
+
+
+def _guarded(words: Sequence[str], file: str, console: Console) -> int:
+    """The only place that catches errors."""
+    debug = "--debug" in words
+    try:
+        own_signals()
+        return _run(words, file, console, os.environ)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Terminated:
+        return _TERMINATED
+    except BrokenPipeError:
+        forget_stdout()
+        return _NOBODY_READS
+    except QwenfileError as error:
+        if debug:
+            raise
+        console.complain(str(error))
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        console.complain(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
+        return ExitCode.FAILURE
+
+
+def _leave(code: int) -> None:
+    """End the process without tearing the interpreter down: the engine's threads may be in the middle of C code,
+    and giving back memory piece by piece takes longer than letting the system take all of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            pass
+    os._exit(code)
+
+
+def _run(words: Sequence[str], file: str, console: Console, env: MutableMapping[str, str]) -> int:
+    if not file:
+        raise UsageError(f"{BUNDLE_VARIABLE} names no bundle", "start the bundle itself, not its launcher")
+    bundle = Bundle.open(Path(file))
+    baked = bundle.read(ARGS).decode(errors="replace") if bundle.manifest.member(ARGS) else ""
+    options = parse(words, baked, lambda: engine_flags(bundle))
+    if options.action is not Action.RUN:
+        return _inform(options, bundle, console, env)
+    if options.face is Face.SERVER and options.api_key is None and env.get("LLAMA_API_KEY"):
+        from dataclasses import replace
+
+        options = replace(options, api_key=env["LLAMA_API_KEY"])
+    place = _place(bundle, env)
+    if options.face is Face.SERVER:
+        from launcher import server
+
+        return server.run(options, place, console)
+    if options.face is Face.CHAT and console.interactive:
+        from launcher import repl
+
+        return repl.run(options, place, console)
+    from launcher import cli
+
+    return cli.run(options, place, console)
+
+
+def _place(bundle: Bundle, env: MutableMapping[str, str]) -> "Place":
+    """Where the bundle runs. A frozen launcher lies in the run cache that the stub has judged already."""
+    from launcher.session import Place, forget_engine_settings
+
+    forget_engine_settings(env)
+    if getattr(sys, "frozen", False):
+        return Place(bundle=bundle, cache=Path(sys.executable).parent.parent, env=env)
+    from runtime.paths import run_cache
+
+    return Place(bundle=bundle, cache=run_cache(env), env=env)
+
+
+def _inform(options: LaunchOptions, bundle: Bundle, console: Console, env: MutableMapping[str, str]) -> int:
+    """--version and the like: print and leave."""
+    if options.action is Action.VERSION:
+        console.answer(version_line(bundle) + "\n")
+        return ExitCode.OK
+    from launcher import help as texts
+
+    match options.action:
+        case Action.HELP:
+            console.answer(texts.face_help(options.face, bundle.path.name, bundle.manifest.name))
+        case Action.HELP_ENGINE:
+            console.answer(texts.engine_help(engine_flags(bundle)))
+        case Action.LICENSES:
+            console.answer(texts.licenses(bundle))
+        case Action.LIST_DEVICES:
+            from launcher.session import open_engine
+
+            devices = open_engine(_place(bundle, env), verbose=options.verbose).devices()
+            console.answer("".join(texts.device_line(device) + "\n" for device in devices))
+    return ExitCode.OK
+
+
+def version_line(bundle: Bundle) -> str:
+    """qwenfile, the model, the engine and the target, with their versions."""
+    manifest = bundle.manifest
+    kind = (manifest.model or {}).get("quantization")
+    model = f"model {manifest.name}" + (f" ({kind})" if kind else "") if manifest.model else "no model"
+    engine = str(manifest.engine.get("llama_cpp", "unknown"))[:7]
+    return f"qwenfile {manifest.qwenfile}, {model}, llama.cpp {engine}, target {manifest.target}"
+
+
+def engine_flags(bundle: Bundle) -> list[dict[str, Any]]:
+    """The engine's own flags, as the build took them down."""
+    import json
+
+    flags: list[dict[str, Any]] = json.loads(bundle.read(ENGINE_PREFIX + "flags.json"))
+    return flags
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,272 @@
+"""HTTP to the engine over a Unix socket or TCP: streamed ChatEvents, token counts, errors. Launcher only.
+
+Every request has a connection of its own: closing it, as an interrupted generator does, makes the engine stop.
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import ContextError, QwenfileError, UsageError
+
+_PIECE = 65_536
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """What the engine measured: tokens read anew, reused from its cache, and generated; milliseconds for each."""
+
+    prompt: int = 0
+    cached: int = 0
+    prompt_ms: float = 0.0
+    generated: int = 0
+    generated_ms: float = 0.0
+
+    def __add__(self, other: "Timings") -> "Timings":
+        return Timings(
+            prompt=self.prompt + other.prompt,
+            cached=self.cached + other.cached,
+            prompt_ms=self.prompt_ms + other.prompt_ms,
+            generated=self.generated + other.generated,
+            generated_ms=self.generated_ms + other.generated_ms,
+        )
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """A piece of the model's thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolCalls:
+    """The tools that the model wants called, as in the OpenAI API: id, type, function with name and arguments."""
+
+    calls: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The end. `reason`: stop, length or tool_calls; tokens of the whole prompt and of the completion."""
+
+    reason: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    timings: Timings = Timings()
+
+
+ChatEvent = Reasoning | Content | ToolCalls | Finished
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(self._path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A client of one engine. `socket_path`, or else `host` and `port`; `api_key` if it wants one.
+
+    All methods raise ContextError if the prompt doesn't fit, UsageError if the engine rejects the request, and
+    QwenfileError if it cannot be reached or breaks off.
+    """
+
+    socket_path: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0
+    api_key: str = ""
+
+    def ready(self) -> bool:
+        """Whether the engine listens and has loaded its model."""
+        connection = self._connection()
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def properties(self) -> Mapping[str, Any]:
+        """The engine's /props: model, chat template, default settings."""
+        return self._json("GET", "/props")
+
+    def context_size(self) -> int:
+        """Tokens of context that a conversation has."""
+        return int(self.properties()["default_generation_settings"]["n_ctx"])
+
+    def count(self, messages: Sequence[Message], request: Mapping[str, Any]) -> int:
+        """How many tokens the prompt of these messages has."""
+        body = {**request, "messages": list(messages)}
+        return int(self._json("POST", "/v1/chat/completions/input_tokens", body)["input_tokens"])
+
+    def chat(self, messages: Sequence[Message], request: Mapping[str, Any]) -> Generator[ChatEvent, None, None]:
+        """Stream the answer to a conversation; `request` holds sampling and the like."""
+        body = {**request, "messages": list(messages), "stream": True, "stream_options": {"include_usage": True}}
+        return _chat_events(self._stream("/v1/chat/completions", body))
+
+    def complete(self, prompt: str, request: Mapping[str, Any]) -> Generator[ChatEvent, None, None]:
+        """Stream the continuation of plain text, without the chat template."""
+        fields = {name: value for name, value in request.items() if name != "chat_template_kwargs"}
+        return _completion_events(self._stream("/completion", {**fields, "prompt": prompt, "stream": True}))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.socket_path:
+            return _UnixConnection(self.socket_path)
+        return http.client.HTTPConnection(self.host, self.port)
+
+    def _send(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        data = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, data, headers)
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise _refusal(response.status, response.read())
+        return response
+
+    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        connection = self._connection()
+        try:
+            answer = json.loads(self._send(connection, method, path, body).read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _broken(error) from error
+        finally:
+            connection.close()
+        return answer if isinstance(answer, dict) else {}
+
+    def _stream(self, path: str, body: Mapping[str, Any]) -> Generator[Mapping[str, Any], None, None]:
+        connection = self._connection()
+        try:
+            yield from _server_events(self._send(connection, "POST", path, body))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _broken(error) from error
+        finally:
+            connection.close()
+
+
+def _server_events(response: http.client.HTTPResponse) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects of a stream of server-sent events. Lines are split before they are decoded, so a character
+    cut in two by the transport comes together again."""
+    rest = b""
+    while piece := response.read1(_PIECE):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            name, _, data = line.strip().partition(b":")
+            if name not in (b"data", b"error") or data.strip() == b"[DONE]":
+                continue
+            event = json.loads(data)
+            if name == b"error" or "error" in event:
+                raise _error(event.get("error", event))
+            yield event
+
+
+def _chat_events(stream: Iterator[Mapping[str, Any]]) -> Generator[ChatEvent, None, None]:
+    reason, usage, timings, calls = "", {}, Timings(), {}  # type: str, Mapping[str, int], Timings, dict[int, Any]
+    for event in stream:
+        usage = event.get("usage") or usage
+        timings = _timings(event["timings"]) if event.get("timings") else timings
+        for choice in event.get("choices", ()):
+            reason = choice.get("finish_reason") or reason
+            delta = choice.get("delta") or {}
+            if text := delta.get("reasoning_content"):
+                yield Reasoning(text)
+            if text := delta.get("content"):
+                yield Content(text)
+            for call in delta.get("tool_calls") or ():
+                _merge(calls, call)
+    if not reason:
+        raise QwenfileError("the engine broke off in the middle of the answer")
+    if calls:
+        yield ToolCalls(tuple(calls[index] for index in sorted(calls)))
+    yield Finished(
+        reason=reason,
+        prompt_tokens=usage.get("prompt_tokens", 0),
+        completion_tokens=usage.get("completion_tokens", 0),
+        timings=timings,
+    )
+
+
+def _completion_events(stream: Iterator[Mapping[str, Any]]) -> Generator[ChatEvent, None, None]:
+    for event in stream:
+        if text := event.get("content"):
+            yield Content(text)
+        if event.get("stop"):
+            yield Finished(
+                reason="length" if event.get("stop_type") == "limit" else "stop",
+                prompt_tokens=event.get("tokens_evaluated", 0),
+                completion_tokens=event.get("tokens_predicted", 0),
+                timings=_timings(event.get("timings") or {}),
+            )
+            return
+    raise QwenfileError("the engine broke off in the middle of the answer")
+
+
+def _merge(calls: dict[int, Any], delta: Mapping[str, Any]) -> None:
+    """Add a piece of a tool call to what came before: names and ids come once, arguments piece by piece."""
+    call = calls.setdefault(
+        delta.get("index", 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+    )
+    call["id"] = delta.get("id") or call["id"]
+    for name, text in (delta.get("function") or {}).items():
+        call["function"][name] = call["function"].get(name, "") + (text or "")
+
+
+def _timings(timings: Mapping[str, Any]) -> Timings:
+    return Timings(
+        prompt=timings.get("prompt_n", 0),
+        cached=timings.get("cache_n", 0),
+        prompt_ms=timings.get("prompt_ms", 0.0),
+        generated=timings.get("predicted_n", 0),
+        generated_ms=timings.get("predicted_ms", 0.0),
+    )
+
+
+def _refusal(status: int, body: bytes) -> QwenfileError:
+    """The error in an answer that is not 200."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        error = {"code": status, "message": body.decode(errors="replace").strip() or f"HTTP status {status}"}
+    return _error(error)
+
+
+def _error(error: Any) -> QwenfileError:
+    """The engine's error object as one of ours."""
+    facts = error if isinstance(error, dict) else {"message": str(error)}
+    if facts.get("type") == "exceed_context_size_error":
+        tokens, size = int(facts.get("n_prompt_tokens", 0)), int(facts.get("n_ctx", 0))
+        wanted = -(-(tokens + 1) // 1024) * 1024
+        problem = f"the input has {tokens:,} tokens, the context holds {size:,}"
+        return ContextError(problem, f"shorten it, or start with -c {wanted} or more")
+    message = " ".join(str(facts.get("message", "unknown error")).split())
+    if facts.get("code") in (400, 422):
+        return UsageError(f"the engine refuses: {message}")
+    return QwenfileError(f"the engine failed: {message}")
+
+
+def _broken(error: Exception) -> QwenfileError:
+    return QwenfileError(f"the connection to the engine broke: {error or type(error).__name__}")

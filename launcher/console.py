@@ -1,0 +1,102 @@
+"""The streams of this process: terminal or not, colour or not, and model text made safe for a terminal.
+
+Imported by the launcher only. stdout carries the answer and nothing else; everything else goes to stderr.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+# Model text may hold escape sequences that set the window's title, write the clipboard or move the cursor. Every
+# control character but tab and new line becomes the picture of itself (U+2400 + code); a carriage return, which
+# would overwrite the line and mostly comes as CR LF, goes; the C1 range (8-bit escape sequences) becomes U+FFFD.
+_HARMLESS: dict[int, int | None] = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+_HARMLESS |= {0x0D: None, 0x7F: 0x2421}
+_HARMLESS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+# Lone surrogates cannot be encoded; they must not end the program.
+_HARMLESS |= dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
+
+
+def harmless(text: str) -> str:
+    """Text that a terminal only shows. Works piece by piece: no sequence can hide at the border of two pieces."""
+    return text.translate(_HARMLESS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Console:
+    """Where input comes from and output goes to. `program`: the name that starts messages, as in `qwen3: ...`."""
+
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+    env: Mapping[str, str]
+    program: str = "qwen3"
+
+    @classmethod
+    def of_process(cls, env: Mapping[str, str], program: str) -> "Console":
+        """This process's own streams, in UTF-8 whatever the locale says; closed ones read nothing, write nowhere."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="replace")
+        return cls(
+            stdin=sys.stdin or io.StringIO(),
+            stdout=sys.stdout or _nowhere(),
+            stderr=sys.stderr or _nowhere(),
+            env=env,
+            program=program,
+        )
+
+    @property
+    def interactive(self) -> bool:
+        """A person reads and types: stdin and stdout are terminals."""
+        return _is_terminal(self.stdin) and _is_terminal(self.stdout)
+
+    @property
+    def answers_to_terminal(self) -> bool:
+        """Whether stdout is a terminal, so that model text must be made harmless."""
+        return _is_terminal(self.stdout)
+
+    @property
+    def reads_terminal(self) -> bool:
+        """Whether stdin is a terminal, which nobody should wait for without a prompt."""
+        return _is_terminal(self.stdin)
+
+    @property
+    def colour(self) -> bool:
+        """Whether stdout takes colours: a terminal, not a dumb one, and NO_COLOR (no-color.org) is not set."""
+        return self.answers_to_terminal and not self.env.get("NO_COLOR") and self.env.get("TERM") != "dumb"
+
+    def say(self, text: str) -> None:
+        """One line for the person, on stderr."""
+        self.stderr.write(f"{harmless(text)}\n")
+        self.stderr.flush()
+
+    def complain(self, text: str) -> None:
+        """One line about a problem, on stderr, under the program's name."""
+        self.say(f"{self.program}: {' '.join(text.split())}")
+
+    def answer(self, text: str) -> None:
+        """A piece of the answer, on stdout, seen at once. Raises BrokenPipeError when nobody reads any more."""
+        self.stdout.write(harmless(text) if self.answers_to_terminal else text)
+        self.stdout.flush()
+
+
+def forget_stdout() -> None:
+    """After a broken pipe: let the interpreter's last flush of stdout go nowhere instead of complaining."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - lives as long as the process

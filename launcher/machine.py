@@ -1,0 +1,54 @@
+"""How many processor threads serve a model best on this machine. Imported by the launcher only."""
+
+import math
+import os
+from pathlib import Path
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Physical cores that this process may use: its CPU affinity, one thread a core, within the cgroup's quota.
+
+    0 where the system does not tell (then the engine decides). `root`: where /sys and /proc are, for tests.
+    More threads than cores slow the engine down: they wait for each other in spinning barriers.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    allowed = os.sched_getaffinity(0)
+    cores = {_siblings(root, cpu) for cpu in allowed}
+    quota = _quota(root)
+    return max(1, math.ceil(min(len(cores), quota)))
+
+
+def _siblings(root: Path, cpu: int) -> str:
+    """The CPUs that share a core with `cpu`, as the kernel writes them; `cpu` alone where it doesn't."""
+    topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
+    return _read(topology / "thread_siblings_list") or str(cpu)
+
+
+def _quota(root: Path) -> float:
+    """CPUs' worth of time that the cgroups (version 2, else 1) grant; infinite without a limit."""
+    groups = root / "sys/fs/cgroup"
+    quota = math.inf
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        hierarchy, _, path = line.partition("::")
+        if hierarchy == "0":
+            own = Path(path.strip("/"))
+            for folder in (own, *own.parents):
+                granted, _, period = _read(groups / folder / "cpu.max").partition(" ")
+                quota = min(quota, _ratio(granted, period))
+    old = groups / "cpu"
+    return min(quota, _ratio(_read(old / "cpu.cfs_quota_us"), _read(old / "cpu.cfs_period_us")))
+
+
+def _ratio(granted: str, period: str) -> float:
+    """Microseconds granted per period; infinite for `max`, -1 or nothing readable."""
+    if granted.isdigit() and period.isdigit() and int(period):
+        return int(granted) / int(period) or math.inf
+    return math.inf
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError):
+        return ""

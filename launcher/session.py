@@ -1,0 +1,201 @@
+"""The engine's life in this process: start it, wait until the model is loaded, stop it. Imported by the launcher only.
+
+with Session.start(...) as session:     the engine loads on a thread of its own, in C
+    ...                                 time to import what the face needs
+    client = session.ready()            waits; raises what kept the engine from starting
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from launcher.machine import usable_cores
+from launcher.options import LaunchOptions
+from launcher.settings import Listen, engine_command
+from launcher.unpack import unpack_engine
+from runtime.bundle import MODEL, Bundle
+from runtime.engine import Engine, EngineError
+from runtime.errors import ListenError, ModelError, QwenfileError, UsageError
+from runtime.paths import private_folder
+
+if TYPE_CHECKING:
+    from launcher.client import Client
+
+_POLL = 0.003
+_STOP_TIMEOUT = 2.0
+_GPU_KINDS = ("gpu", "igpu")
+_GGUF_MAGIC = b"GGUF"
+
+# What the engine reads from the environment. A bundle's behaviour comes from its manifest and command line alone:
+# settings meant for another llama.cpp must not add a key to the private door or fetch another model.
+_ENGINE_VARIABLES = ("LLAMA_ARG_", "LLAMA_API_KEY", "LLAMA_CACHE", "AIP_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where this bundle runs: the bundle, the run cache, the environment."""
+
+    bundle: Bundle
+    cache: Path
+    env: Mapping[str, str]
+
+
+def forget_engine_settings(env: MutableMapping[str, str]) -> None:
+    """Remove the engine's variables from the environment (`os.environ`, so that C code sees it too)."""
+    for name in [name for name in env if name.startswith(_ENGINE_VARIABLES)]:
+        del env[name]
+
+
+def find_weights(options: LaunchOptions, bundle: Bundle) -> LaunchOptions:
+    """Decide where the weights are: `-m`, the bundle, or NAME.gguf beside a bundle without. Raises ModelError."""
+    if options.model is None and bundle.manifest.member(MODEL) is None:
+        beside = bundle.path.with_suffix(".gguf")
+        if not beside.is_file():
+            raise ModelError(f"{bundle.path.name} carries no weights, and {beside} is not there", "use -m FILE.gguf")
+        options = replace(options, model=beside)
+    if options.model is not None:
+        check_weights(options.model)
+    return options
+
+
+def check_weights(path: Path) -> None:
+    """Raise ModelError unless `path` is a readable file that starts like a GGUF."""
+    remedy = "name a GGUF file after -m"
+    try:
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder, not a model", remedy)
+        with path.open("rb") as file:
+            start = file.read(len(_GGUF_MAGIC))
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {(error.strerror or str(error)).lower()}", remedy) from None
+    if not start:
+        raise ModelError(f"the model {path} is empty", remedy)
+    if start != _GGUF_MAGIC:
+        raise ModelError(f"{path} is not a GGUF model: it starts with {start!r}", remedy)
+
+
+class Session:
+    """A started engine. Use `start`, then `ready`, then `close` (or a with statement)."""
+
+    def __init__(self, engine: Engine, listen: Listen, notices: tuple[str, ...], cleanup: contextlib.ExitStack) -> None:
+        self.devices = engine.devices()
+        self.notices = notices
+        self._engine = engine
+        self._listen = listen
+        self._cleanup = cleanup
+
+    @classmethod
+    def start(cls, options: LaunchOptions, place: Place, listen: Listen | None = None) -> Self:
+        """Load the engine and start it on a thread; returns at once. Without `listen`, on a private Unix socket.
+
+        Raises ModelError, UsageError, CacheError. What the engine itself finds out is raised by `ready`.
+        """
+        engine = open_engine(place, verbose=options.verbose)
+        gpu = any(device.kind in _GPU_KINDS for device in engine.devices())
+        with contextlib.ExitStack() as cleanup:
+            if listen is None:
+                folder = cleanup.enter_context(private_folder(place.env))
+                listen = Listen(host=str(folder / "engine.sock"))
+            command = engine_command(options, place.bundle.manifest, listen, gpu=gpu, cores=usable_cores())
+            model = _register_weights(engine, options, place.bundle)
+            engine.start(("-m", model, *command.args))
+            return cls(engine, listen, command.notices, cleanup.pop_all())
+
+    def ready(self) -> "Client":
+        """Wait until the model is loaded. Raises the reason, one line, if the engine gives up instead."""
+        from launcher.client import Client
+
+        host = self._listen.host
+        client = (
+            Client(socket_path=host) if host.endswith(".sock") else Client(host=_loopback(host), port=self._listen.port)
+        )
+        self._wait(client.ready)
+        return client
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        while True:
+            self.check()
+            if ready():
+                return
+            time.sleep(_POLL)
+
+    def check(self) -> None:
+        """Raise what ended the engine, if it has ended."""
+        if not self._engine.running:
+            raise explain(self._engine.error_lines(), self._engine.exit_code)
+
+    def close(self) -> None:
+        """Stop the engine if others may be connected to it, and remove its socket. Doing so again does nothing.
+
+        A private engine is left as it is: `main` ends the process next, and nothing it holds outlives that.
+        """
+        if not self._listen.private:
+            with contextlib.suppress(EngineError):  # streams that don't end in time end with the process
+                self._engine.stop(_STOP_TIMEOUT)
+        self._cleanup.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_engine(place: Place, *, verbose: bool) -> Engine:
+    """The engine with its backends loaded, nothing started. Raises CacheError, ModelError."""
+    engine = Engine(unpack_engine(place.bundle, place.cache))
+    engine.verbose(verbose)
+    engine.load_backends()
+    return engine
+
+
+def _register_weights(engine: Engine, options: LaunchOptions, bundle: Bundle) -> str:
+    """The name by which the engine opens the weights: inside the bundle in place, or a file."""
+    if options.model is not None:
+        return str(options.model)
+    engine.add_model(MODEL, bundle.path, bundle.require(MODEL).offset)
+    return MODEL
+
+
+def _loopback(host: str) -> str:
+    """The address to reach a server on this machine that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+_MODEL_REASONS = (
+    re.compile(r"error loading model(?: [a-z]+)?: (.+)"),
+    re.compile(r"(invalid magic characters.*|failed to read (?:magic|header|tensor).*)"),
+    re.compile(r"(\S+ is not within the file bounds.*)"),
+    re.compile(r"failed to load model,? ?(.*)"),
+)
+_ARGUMENTS_REFUSED = 2
+
+
+def explain(log: Sequence[str], exit_code: int | None) -> QwenfileError:
+    """Why the engine ended, from the error lines of its log (oldest first) and its exit code."""
+    lines = [plain for line in log if (plain := _plain(line))]
+    first = lines[0] if lines else f"exit code {exit_code}"
+    if exit_code == _ARGUMENTS_REFUSED:
+        return UsageError(f"the engine refuses: {first}", "see --help-engine")
+    for line in lines:
+        if "couldn't bind" in line or "failed to bind" in line:
+            return ListenError(f"the engine cannot listen: {line}", "choose another --host or --port")
+        if "allocat" in line and "fail" in line:
+            return QwenfileError(f"not enough memory: {line}", "try a smaller -c, or -ctk q8_0 -ctv q8_0")
+    for pattern in _MODEL_REASONS:
+        for line in lines:
+            if found := pattern.search(line):
+                return ModelError(f"the model cannot be loaded: {found[1] or line}", "check the file")
+    return QwenfileError(f"the engine stopped: {first}", "--verbose shows its log")
+
+
+def _plain(line: str) -> str:
+    """A log line without the name of the function that wrote it."""
+    return re.sub(r"^(?:(?:srv|slot|que|res|cmn)\s+)?(?:[A-Za-z_][\w~:]*: +)+", "", line.strip())

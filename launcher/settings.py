@@ -1,0 +1,130 @@
+"""What the engine is told: its command line, and the sampling of each request. Pure functions of the options, the
+bundle's manifest and the machine. Imported by the launcher only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.options import LaunchOptions
+from runtime.bundle import Manifest
+from runtime.errors import UsageError
+from runtime.presets import Sampling, is_quantized, plan_context, preset
+
+# The engine's flags for the sampling fields of its HTTP API.
+_SAMPLING_FLAGS = {
+    "temperature": "--temp",
+    "top_p": "--top-p",
+    "top_k": "--top-k",
+    "min_p": "--min-p",
+    "presence_penalty": "--presence-penalty",
+    "seed": "--seed",
+}
+_ROPE_FLAGS = ("--rope-", "--yarn-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listen:
+    """Where the engine listens: a Unix socket's path (it must end in `.sock`), or a TCP address with its port.
+
+    `private`: for this process alone, so that it serves one conversation and no page.
+    """
+
+    host: str
+    port: int = 0
+    private: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineCommand:
+    """The engine's arguments, without the program's name, and what the user should know about them."""
+
+    args: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+
+
+def engine_command(
+    options: LaunchOptions, manifest: Manifest, listen: Listen, *, gpu: bool, cores: int
+) -> EngineCommand:
+    """Compose the engine's command line. `gpu`: whether it sees one; `cores`: threads to use unless `-t` says.
+
+    The user's own engine flags come last, so they win. Raises UsageError for a context that cannot be.
+    """
+    facts = model_facts(options, manifest)
+    rope_given = any(flag.startswith(_ROPE_FLAGS) for flag in options.engine_args)
+    plan = plan_context(options.context, facts.get("context_length"), rope_given=rope_given)
+    notices = [plan.notice] if plan.notice else []
+    threads = options.threads or cores
+    args = ["-c", str(plan.size), *plan.engine_args, "--host", listen.host, "--reasoning-format", "deepseek"]
+    args += ["--alias", model_name(options, manifest)]
+    if listen.port:
+        args += ["--port", str(listen.port)]
+    if threads:
+        args += ["-t", str(threads)]
+    if options.gpu_layers is not None:
+        args += ["-ngl", options.gpu_layers]
+        if not gpu and options.gpu_layers != "0":
+            notices.append(f"-ngl {options.gpu_layers}: no usable GPU found, computing on the CPU")
+    if not gpu:
+        args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
+    args += _private(options) if listen.private else _public(options, manifest)
+    return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices))
+
+
+def _private(options: LaunchOptions) -> list[str]:
+    """One conversation, no web page, no copies of caches for others, no trial run."""
+    if any(flag in ("--api-key", "--api-key-file", "--api-prefix", "--ssl-key-file") for flag in options.engine_args):
+        raise UsageError("the engine's door is private here", "such flags belong to --server")
+    return ["--parallel", "1", "--no-webui", "--no-warmup", "--cache-ram", "0", "--no-slots"]
+
+
+def _public(options: LaunchOptions, manifest: Manifest) -> list[str]:
+    """The server's defaults are the preset of its default mode; requests may say otherwise."""
+    thinking = options.thinking is not False
+    args = [] if options.thinking is None else ["--reasoning", "on" if thinking else "off"]
+    for name, value in sampling(options, manifest, thinking=thinking).items():
+        args += [_SAMPLING_FLAGS[name], f"{value:g}" if isinstance(value, float) else str(value)]
+    if options.predict is not None:
+        args += ["-n", str(options.predict)]
+    if options.api_key is not None:
+        args += ["--api-key", options.api_key]
+    if "--cors-origins" not in options.engine_args:
+        args += ["--cors-origins", "localhost"]  # pages from elsewhere have no business here
+    return args
+
+
+def sampling(options: LaunchOptions, manifest: Manifest, *, thinking: bool) -> Sampling:
+    """The settings of a turn: Qwen3's preset for its mode, changed by the bundle, changed by the command line."""
+    carried = (manifest.sampling or {}).get("thinking" if thinking else "non_thinking") or {}
+    quantized = is_quantized(quantization(options, manifest))
+    return {**preset(thinking=thinking, quantized=quantized), **carried, **options.sampling}
+
+
+def request(options: LaunchOptions, manifest: Manifest, *, thinking: bool) -> dict[str, Any]:
+    """What the command line and the mode put into a request, beside the messages."""
+    body: dict[str, Any] = {
+        **sampling(options, manifest, thinking=thinking),
+        "chat_template_kwargs": {"enable_thinking": thinking},
+    }
+    if options.predict is not None:
+        body["n_predict"] = options.predict
+    if options.stop:
+        body["stop"] = list(options.stop)
+    return body
+
+
+def model_facts(options: LaunchOptions, manifest: Manifest) -> Mapping[str, Any]:
+    """What the manifest says about the weights; nothing if `-m` names others."""
+    return {} if options.model is not None or manifest.model is None else manifest.model
+
+
+def model_name(options: LaunchOptions, manifest: Manifest) -> str:
+    """The model's name for people and API clients."""
+    return options.model.stem if options.model is not None else manifest.name
+
+
+def quantization(options: LaunchOptions, manifest: Manifest) -> str:
+    """The kind of weights, from the manifest, or from the name of the file that `-m` names (`X-Q4_K_M.gguf`)."""
+    if options.model is None:
+        return str(model_facts(options, manifest).get("quantization", ""))
+    parts = options.model.stem.upper().replace(".", "-").split("-")
+    return next((part for part in reversed(parts) if part in ("F32", "F16", "BF16")), "")

@@ -1,0 +1,111 @@
+"""Engine libraries of the bundle -> a folder of the run cache, once. Imported by the launcher only.
+
+<run cache>/engine-<16 hex>/     the libraries, flat; the name is a hash over their hashes
+<run cache>/engine-<16 hex>.lock held while unpacking
+<run cache>/engine-<16 hex>.work filled, flushed to disk, then renamed to the final name
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.bundle import ENGINE_PREFIX, Bundle, Member
+from runtime.errors import CacheError, ModelError
+
+
+def unpack_engine(bundle: Bundle, root: Path) -> Path:
+    """The folder with the engine's libraries; unpacked from the bundle unless it is there already.
+
+    Every file's SHA-256 is checked when it is written. Later starts compare names and sizes only (one look at the
+    folder), which notices a file that a cleaner of temporary folders took. Raises CacheError, ModelError.
+    """
+    members = bundle.manifest.prefixed(ENGINE_PREFIX)
+    if not members:
+        raise ModelError(f"{bundle.path} carries no engine", "build it again")
+    folder = root / f"engine-{_key(members)}"
+    if _complete(folder, members):
+        return folder
+    try:
+        with _lock(folder.with_suffix(".lock")):
+            if not _complete(folder, members):
+                _unpack(bundle, members, folder)
+    except OSError as error:
+        problem = f"cannot unpack the engine to {folder}: {(error.strerror or str(error)).lower()}"
+        raise CacheError(problem, "set QWENFILE_CACHE to a folder of your own with 100 MB free") from error
+    return folder
+
+
+def _key(members: tuple[Member, ...]) -> str:
+    lines = "".join(f"{member.sha256} {member.name}\n" for member in sorted(members, key=lambda member: member.name))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def _file_name(member: Member) -> str:
+    """The library's name in the folder; the manifest must not be able to point anywhere else."""
+    name = member.name.removeprefix(ENGINE_PREFIX)
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise ModelError(f"the bundle names an engine file {member.name!r}", "do not trust it; build it again")
+    return name
+
+
+def _complete(folder: Path, members: tuple[Member, ...]) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
+    except OSError:
+        return False
+    return all(found.get(_file_name(member)) == member.length for member in members)
+
+
+def _unpack(bundle: Bundle, members: tuple[Member, ...], folder: Path) -> None:
+    work = folder.with_suffix(".work")
+    _remove(work)  # of a process that was killed: we hold the lock
+    work.mkdir(mode=0o700)
+    try:
+        for member in members:
+            to = work / _file_name(member)
+            bundle.extract(member, to)
+            to.chmod(0o500)
+            _flush(to)
+        _flush(work)
+        if folder.exists():  # damaged; move it away first, for a folder that isn't empty cannot be replaced
+            damaged = folder.with_suffix(".damaged")
+            _remove(damaged)
+            folder.rename(damaged)
+            _remove(damaged)
+        work.rename(folder)
+    except BaseException:
+        _remove(work)
+        raise
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Wait for and hold the lock file; where the system or filesystem has no such locks, the rename decides."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a flat folder, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in folder.iterdir():
+            entry.unlink()
+        folder.rmdir()
