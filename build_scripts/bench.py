@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from environment import PYTHON, ROOT
-from steps import build_cache
+from stages import build_cache
 
 Command = Sequence[str | Path]
 PROMPT_TOKENS = 512

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from environment import NEEDS, PYTHON, ROOT, STEPS, prepare
-from steps import StepError, Steps
+from environment import NEEDS, PYTHON, ROOT, STAGES, prepare
+from stages import StageError, Stages
 
 BUNDLE = ROOT / "dist" / "qwen3.run"
 QUESTION = "What is the capital of France?"
@@ -14,12 +14,12 @@ def main() -> int:
     """Build everything that is missing, bundle the demo model, and ask it a question."""
     print(f"demo: {NEEDS}", file=sys.stderr)
     try:
-        steps = Steps(STEPS + 2)
-        prepare(steps)
+        stages = Stages(STAGES + 2)
+        prepare(stages)
         BUNDLE.parent.mkdir(exist_ok=True)
-        steps.command("bundle", [PYTHON, "-m", "bundler", "build", "--demo", "--force", "-o", BUNDLE])
-        steps.run("question", lambda: QUESTION)
-    except StepError as error:
+        stages.command("bundle", [PYTHON, "-m", "bundler", "build", "--demo", "--force", "-o", BUNDLE])
+        stages.run("question", lambda: QUESTION)
+    except StageError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     shown = BUNDLE.relative_to(ROOT)

@@ -10,48 +10,48 @@ import subprocess
 import sys
 from pathlib import Path
 
-from steps import StepError, Steps, build_cache
+from stages import StageError, Stages, build_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = ROOT / "build_scripts" / "requirements.txt"
-STEPS = 5
+STAGES = 5
 NEEDS = "needs Python 3.11 or newer and a C/C++ compiler; everything else comes from PyPI"
 
 
 def check_needs() -> None:
-    """Raise StepError, naming the remedy, for what this machine lacks."""
+    """Raise StageError, naming the remedy, for what this machine lacks."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this is the message for older ones
-        raise StepError(f"this is Python {sys.version.split()[0]}; run it with Python 3.11 or newer")
+        raise StageError(f"this is Python {sys.version.split()[0]}; run it with Python 3.11 or newer")
     for kind, names in (("C", ("cc", "gcc", "clang")), ("C++", ("c++", "g++", "clang++"))):
         if os.name != "nt" and not any(map(shutil.which, names)):
-            raise StepError(f"there is no {kind} compiler; install one (Debian, Ubuntu: apt install build-essential)")
+            raise StageError(f"there is no {kind} compiler; install one (Debian, Ubuntu: apt install build-essential)")
     try:
         import ensurepip  # noqa: F401
     except ImportError:
-        raise StepError("this Python lacks ensurepip; install it (Debian, Ubuntu: apt install python3-venv)") from None
+        raise StageError("this Python lacks ensurepip; install it (Debian, Ubuntu: apt install python3-venv)") from None
 
 
-def prepare(steps: Steps) -> None:
-    """Run STEPS steps, after which `.venv`, a base for this machine and llama-cpp-python's bindings are there."""
+def prepare(stages: Stages) -> None:
+    """Run STAGES stages, after which `.venv`, a base for this machine and llama-cpp-python's bindings are there."""
     check_needs()
-    steps.run("virtual environment", lambda: _make_environment(steps))
-    engine = steps.command("native engine", [PYTHON, ROOT / "build_scripts/build_native.py"])
-    steps.run("engine bindings", lambda: _install_bindings(steps, Path(engine)))
-    steps.command("stub", [PYTHON, ROOT / "build_scripts/build_stub.py"])
-    steps.command("base", [PYTHON, "-m", "bundler", "base", "build"])
+    stages.run("virtual environment", lambda: _make_environment(stages))
+    engine = stages.command("native engine", [PYTHON, ROOT / "build_scripts/build_native.py"])
+    stages.run("engine bindings", lambda: _install_bindings(stages, Path(engine)))
+    stages.command("stub", [PYTHON, ROOT / "build_scripts/build_stub.py"])
+    stages.command("base", [PYTHON, "-m", "bundler", "base", "build"])
 
 
-def _pip(steps: Steps, *arguments: str | Path, **env: str) -> None:
-    log = steps.logs / "pip.log"
+def _pip(stages: Stages, *arguments: str | Path, **env: str) -> None:
+    log = stages.logs / "pip.log"
     command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", *arguments]
     with log.open("wb") as output:
         code = subprocess.run(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **env}, check=False
         ).returncode
     if code:
-        raise StepError(f"pip failed with exit code {code}; its output is in {log}")
+        raise StageError(f"pip failed with exit code {code}; its output is in {log}")
 
 
 def _stamped(name: str, key: str) -> bool:
@@ -60,26 +60,26 @@ def _stamped(name: str, key: str) -> bool:
     return stamp.is_file() and stamp.read_text() == key
 
 
-def _make_environment(steps: Steps) -> str:
+def _make_environment(stages: Stages) -> str:
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode())
     if PYTHON.is_file() and _stamped("requirements", key.hexdigest()):
         return "up to date"
     if not PYTHON.is_file() and VENV.exists():
         shutil.rmtree(VENV)
     subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    _pip(steps, "-r", REQUIREMENTS)
-    _pip(steps, "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    _pip(stages, "-r", REQUIREMENTS)
+    _pip(stages, "--no-deps", "--no-build-isolation", "--editable", ROOT)
     (VENV / ".requirements").write_text(key.hexdigest())
     return "installed"
 
 
-def _install_bindings(steps: Steps, engine: Path) -> str:
+def _install_bindings(stages: Stages, engine: Path) -> str:
     """llama-cpp-python from the engine's own sdist, without compiling: LLAMA_CPP_LIB_PATH names the libraries."""
     key = engine.name
     if _stamped("bindings", key):
         return "up to date"
     sdist = next((build_cache() / "downloads").glob("llama_cpp_python-*.tar.gz"))
-    _pip(steps, "--no-deps", "--no-build-isolation", sdist, CMAKE_ARGS="-DLLAMA_BUILD=OFF")
+    _pip(stages, "--no-deps", "--no-build-isolation", sdist, CMAKE_ARGS="-DLLAMA_BUILD=OFF")
     (VENV / ".bindings").write_text(key)
     return "installed"
 
@@ -87,8 +87,8 @@ def _install_bindings(steps: Steps, engine: Path) -> str:
 def main() -> int:
     """Prepare and nothing more."""
     try:
-        prepare(Steps(STEPS))
-    except StepError as error:
+        prepare(Stages(STAGES))
+    except StageError as error:
         print(f"environment: {error}", file=sys.stderr)
         return 1
     return 0

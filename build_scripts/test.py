@@ -7,20 +7,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from environment import NEEDS, PYTHON, ROOT, STEPS, prepare
-from steps import StepError, Steps
+from environment import NEEDS, PYTHON, ROOT, STAGES, prepare
+from stages import StageError, Stages
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the checks; the exit code is that of the first that fails."""
     print(f"test: {NEEDS}", file=sys.stderr)
-    steps = Steps(STEPS + 3)
+    stages = Stages(STAGES + 3)
     try:
-        prepare(steps)
-        steps.command("lint", [PYTHON, "-m", "ruff", "check", ROOT])
-        steps.command("format", [PYTHON, "-m", "ruff", "format", "--check", ROOT])
-        steps.command("types", [PYTHON, "-m", "mypy", "--config-file", ROOT / "pyproject.toml"])
-    except StepError as error:
+        prepare(stages)
+        stages.command("lint", [PYTHON, "-m", "ruff", "check", ROOT])
+        stages.command("format", [PYTHON, "-m", "ruff", "format", "--check", ROOT])
+        stages.command("types", [PYTHON, "-m", "mypy", "--config-file", ROOT / "pyproject.toml"])
+    except StageError as error:
         print(f"test: {error}", file=sys.stderr)
         return 1
     return subprocess.run([PYTHON, "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
