@@ -1,117 +1,107 @@
-"""One door to subprocesses for the native build: output to a log file, progress on standard error, one-line failures.
+"""Run the stages of demo.py and test.py one after the other: number, elapsed time, output to a log a failure names.
 
-Only build scripts may import it.
+Standard library only: it runs before the virtual environment exists.
 """
 
-import contextlib
 import os
-import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
 
-_NINJA = re.compile(r"\[(\d+)/(\d+)\]")
+Command = Sequence[str | Path]
 
 
 class StageError(Exception):
-    """A step failed; the message says which and where its output is, or what is missing and how to get it."""
+    """A stage ended badly; the message names the log."""
+
+
+def build_cache() -> Path:
+    """The build cache, as `runtime.paths.build_cache` finds it (a test compares the two); created."""
+    if override := os.environ.get("QWENFILE_BUILD_CACHE"):
+        folder = Path(override).absolute()
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "qwenfile" / "Cache" / "build"
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library/Caches/qwenfile/build"
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwenfile" / "build"
+    for place in (folder.parent, folder):  # 0700, since the run cache may be the parent
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 class Stages:
-    """Runs the steps of one build: `say` what happens, `run` programs with their output in the log."""
+    """Counts stages and shows them on stderr. `total` is the number of stages that will be run."""
 
-    def __init__(self, log: Path, stream: TextIO = sys.stderr) -> None:
-        self.log = log
-        self._stream = stream
-        self._start = time.monotonic()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("", encoding="utf-8")
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.number = 0
+        self.logs = build_cache() / "logs"
+        self.logs.mkdir(exist_ok=True)
 
-    def say(self, text: str) -> None:
-        seconds = int(time.monotonic() - self._start)
-        print(f"engine: {text} [{seconds // 60}:{seconds % 60:02d}]", file=self._stream, flush=True)
+    def command(self, name: str, command: Command) -> str:
+        """Run `command` as the next stage, its output going to a log; returns the last line it printed."""
+        log = self.logs / f"{name.replace(' ', '-')}.log"
 
-    def run(self, what: str, command: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> None:
-        """Run `command`; show ninja's progress. Raises StageError with the log's path and the last error line."""
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(f"\n$ {' '.join(str(part) for part in command)}\n")
-            log.flush()
-            with subprocess.Popen(
-                [str(part) for part in command],
-                cwd=cwd,
-                env=dict(env),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                encoding="utf-8",
-                errors="replace",
-            ) as process:
-                assert process.stdout is not None
-                tail = self._follow(what, process.stdout, log)
-        if process.returncode != 0:
-            raise StageError(f"{what} failed (exit {process.returncode}): {tail}; the whole output is in {self.log}")
+        def work() -> str:
+            with log.open("wb") as output:
+                code = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+                ).returncode
+            lines = [line for line in _tail(log) if line.strip()]
+            if code:
+                shown = "".join(f"\n    {line}" for line in lines[-12:])
+                raise StageError(f"stage {name!r} failed with exit code {code}; its output is in {log}{shown}")
+            return lines[-1] if lines else ""
 
-    def _follow(self, what: str, output: TextIO, log: TextIO) -> str:
-        """Copy the output to the log; return the line that most likely says what went wrong."""
-        last, error, shown = "", "", time.monotonic()
-        for line in output:
-            log.write(line)
-            last = line.strip() or last
-            if not error and re.search(r"\berror\b|Error:|FAILED", line):
-                error = line.strip()
-            at = _NINJA.match(line)
-            pause = 0.2 if self._stream.isatty() else 30.0
-            if at and time.monotonic() - shown >= pause:
-                shown = time.monotonic()
-                if self._stream.isatty():
-                    self._stream.write(f"\rengine: {what}, {at[1]} of {at[2]} ")
-                    self._stream.flush()
-                else:
-                    self.say(f"{what}, {at[1]} of {at[2]}")
-        if self._stream.isatty():
-            self._stream.write("\r\x1b[K")
-        return error or last
+        return self.run(name, work, log)
 
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file: two builds of the same thing wait for each other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    def run(self, name: str, work: Callable[[], str], log: Path | None = None) -> str:
+        """Run `work` as the next stage. It returns a note for the line that reports the stage done."""
+        self.number += 1
+        label = f"[{self.number}/{self.total}] {name}"
+        start = time.monotonic()
+        _say(f"{label} ...")
+        done = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(label, start, log, done), daemon=True)
+        watcher.start()
         try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except ImportError:
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        yield
+            note = work()
+        finally:
+            done.set()
+            watcher.join()
+        _say(f"{label}: {time.monotonic() - start:.1f} s{'  ' + note if note else ''}")
+        return note
 
 
-def replace_folder(work: Path, final: Path) -> None:
-    """Give a finished work folder its final name; what was there before goes away."""
-    if final.exists():
-        old = final.with_name(f"{final.name}.old-{os.getpid()}")
-        final.rename(old)
-        work.rename(final)
-        remove_folder(old)
-    else:
-        work.rename(final)
+def _watch(label: str, start: float, log: Path | None, done: threading.Event) -> None:
+    """A line that lives on a terminal; a sign of life every minute elsewhere."""
+    terminal = sys.stderr.isatty()
+    while not done.wait(1 if terminal else 60):
+        last = next((line.strip() for line in reversed(_tail(log)) if line.strip()), "") if log else ""
+        line = f"{label}: {time.monotonic() - start:.0f} s  {last[:80]}"
+        if terminal:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+        else:
+            _say(line)
+    if terminal:
+        sys.stderr.write("\r\x1b[K")
 
 
-def remove_folder(folder: Path) -> None:
-    import shutil
+def _tail(log: Path) -> list[str]:
+    """The last few lines of a log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            return file.read().decode("utf-8", "replace").replace("\r", "\n").splitlines()
+    except OSError:
+        return []
 
-    shutil.rmtree(folder, ignore_errors=True)
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old or the new text, nothing between."""
-    work = path.with_name(f"{path.name}.work-{os.getpid()}")
-    work.write_text(text, encoding="utf-8")
-    work.replace(path)
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
