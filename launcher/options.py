@@ -47,6 +47,8 @@ class LaunchOptions:
     thinking: bool | None = None
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
+    schema: Any = None
+    grammar: str | None = None
     prompt: str | None = None
     files: tuple[Path, ...] = ()
     system: str | None = None
@@ -75,7 +77,8 @@ CHAT, SERVER, CLI = frozenset({Face.CHAT}), frozenset({Face.SERVER}), frozenset(
 class Option:
     """One row of the table. `names`: the first is the usual one. `target`: the field of LaunchOptions that it sets
     (`sampling.NAME` an entry of `sampling`, "" nothing). `hint`: its value in the help; without one it takes no value
-    and sets `value`. `read(name, text)` turns text into the field's value and may raise UsageError."""
+    and sets `value`. `read(name, text)` turns text into the field's value and may raise UsageError. `engine`: in faces
+    that are not in `faces` the flag goes to the engine, which knows it too."""
 
     names: tuple[str, ...]
     target: str
@@ -85,6 +88,7 @@ class Option:
     read: Callable[[str, str], Any] = lambda _, text: text
     value: Any = True
     repeat: bool = False
+    engine: bool = False
 
 
 def whole(least: int, most: int = 2**63, *, also: int | None = None) -> Callable[[str, str], int]:
@@ -135,6 +139,31 @@ def path(name: str, value: str) -> Path:
     return Path(value)
 
 
+def content(name: str, value: str) -> str:
+    """A reader of file names that gives the file's text."""
+    try:
+        return path(name, value).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {value}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{value} is not UTF-8 text") from None
+
+
+def schema(name: str, value: str) -> Any:
+    """A reader of JSON schemas; whether it is a schema is the engine's to say."""
+    import json
+
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise UsageError(f"{name} needs a JSON schema: {error}") from None
+
+
+def schema_file(name: str, value: str) -> Any:
+    """A reader of files with a JSON schema."""
+    return schema(f"{name} {value}", content(name, value))
+
+
 OPTIONS: tuple[Option, ...] = (
     Option(names=("--chat",), target="face", value=Face.CHAT, help="talk in the terminal (default)"),
     Option(names=("--server",), target="face", value=Face.SERVER, help="web page and OpenAI-compatible API"),
@@ -171,6 +200,14 @@ OPTIONS: tuple[Option, ...] = (
            help="same seed, same answer"),
     Option(names=("--stop",), target="stop", hint="TEXT", read=text, faces=CHAT | CLI, repeat=True,
            help="end the answer at this text; may be repeated"),
+    Option(names=("-j", "--json-schema"), target="schema", hint="SCHEMA", read=schema, faces=CHAT | CLI, engine=True,
+           help="the answer is JSON of this schema"),
+    Option(names=("-jf", "--json-schema-file"), target="schema", hint="FILE", read=schema_file, faces=CHAT | CLI,
+           engine=True, help="the same, from a file"),
+    Option(names=("--grammar",), target="grammar", hint="GBNF", read=text, faces=CHAT | CLI, engine=True,
+           help="the answer follows this grammar"),
+    Option(names=("--grammar-file",), target="grammar", hint="FILE", read=content, faces=CHAT | CLI, engine=True,
+           help="the same, from a file"),
     Option(names=("--host",), target="host", hint="ADDRESS", faces=SERVER, help="where to listen (127.0.0.1)"),
     Option(names=("--port",), target="port", hint="N", read=whole(0, 65_535), faces=SERVER,
            help="port (8080, or the next free one); 0 picks one"),
@@ -240,11 +277,10 @@ def parse(argv: Sequence[str], baked: str, engine_flags: EngineFlags) -> LaunchO
     sampling: dict[str, float | int] = {}
     engine_args: list[str] = []
     for setting in settings:
-        if not setting.options:
-            engine_args += [setting.name, *setting.values]
-            continue
         option = next((row for row in setting.options if face in row.faces), None)
-        if option is None:
+        if option is None and (not setting.options or setting.options[0].engine):
+            engine_args += [setting.name, *setting.values]
+        elif option is None:
             _check_stray(setting, face)
         elif option.target and option.target != "face":
             value = option.read(setting.name, setting.values[0]) if option.hint else option.value

@@ -170,29 +170,29 @@ def _loopback(host: str) -> str:
 
 
 _MODEL_REASONS = (
+    re.compile(r"gguf_init\w*: (.+)"),
     re.compile(r"error loading model(?: [a-z]+)?: (.+)"),
     re.compile(r"(invalid magic characters.*|failed to read (?:magic|header|tensor).*)"),
     re.compile(r"(\S+ is not within the file bounds.*)"),
-    re.compile(r"failed to load model,? ?(.*)"),
+    re.compile(r"(failed to load model.*)"),
 )
 _ARGUMENTS_REFUSED = 2
 
 
 def explain(log: Sequence[str], exit_code: int | None) -> QwenfileError:
     """Why the engine ended, from the error lines of its log (oldest first) and its exit code."""
-    lines = [plain for line in log if (plain := _plain(line))]
-    first = lines[0] if lines else f"exit code {exit_code}"
-    if exit_code == _ARGUMENTS_REFUSED:
+    first = next((plain for line in log if (plain := _plain(line))), f"exit code {exit_code}")
+    if exit_code == _ARGUMENTS_REFUSED or "failed to parse grammar" in first:
         return UsageError(f"the engine refuses: {first}", "see --help-engine")
-    for line in lines:
+    for line in log:
         if "couldn't bind" in line or "failed to bind" in line:
-            return ListenError(f"the engine cannot listen: {line}", "choose another --host or --port")
+            return ListenError(f"the engine cannot listen: {_plain(line)}", "choose another --host or --port")
         if "allocat" in line and "fail" in line:
-            return QwenfileError(f"not enough memory: {line}", "try a smaller -c, or -ctk q8_0 -ctv q8_0")
+            return QwenfileError(f"not enough memory: {_plain(line)}", "try a smaller -c, or -ctk q8_0 -ctv q8_0")
     for pattern in _MODEL_REASONS:
-        for line in lines:
+        for line in log:
             if found := pattern.search(line):
-                return ModelError(f"the model cannot be loaded: {found[1] or line}", "check the file")
+                return ModelError(f"the model cannot be loaded: {_plain(found[1])}", "check the file")
     return QwenfileError(f"the engine stopped: {first}", "--verbose shows its log")
 
 

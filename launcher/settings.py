@@ -60,10 +60,10 @@ def engine_command(
         args += ["--port", str(listen.port)]
     if threads:
         args += ["-t", str(threads)]
-    if options.gpu_layers is not None:
+    if options.gpu_layers is not None and gpu:
         args += ["-ngl", options.gpu_layers]
-        if not gpu and options.gpu_layers != "0":
-            notices.append(f"-ngl {options.gpu_layers}: no usable GPU found, computing on the CPU")
+    elif options.gpu_layers not in (None, "0"):
+        notices.append(f"-ngl {options.gpu_layers}: no usable GPU found, computing on the CPU")
     if not gpu:
         args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
     args += _private(options) if listen.private else _public(options, manifest)
@@ -109,6 +109,10 @@ def request(options: LaunchOptions, manifest: Manifest, *, thinking: bool) -> di
         body["n_predict"] = options.predict
     if options.stop:
         body["stop"] = list(options.stop)
+    if options.schema is not None:
+        body["json_schema"] = options.schema
+    if options.grammar is not None:
+        body["grammar"] = options.grammar
     return body
 
 

@@ -156,7 +156,7 @@ def test_help_fits_on_a_screen_and_names_what_the_face_takes(face: Face) -> None
     lines = face_help(face, "qwen3.run", "Qwen3-0.6B").splitlines()
     assert len(lines) <= 50
     assert max(map(len, lines)) <= 100
-    assert ("--json" in "\n".join(lines)) is (face is Face.CLI)
+    assert ("--raw" in "\n".join(lines)) is (face is Face.CLI)
     assert ("--port" in "\n".join(lines[8:])) is (face is Face.SERVER)
 
 
