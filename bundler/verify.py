@@ -104,13 +104,13 @@ def verify_generation(bundle: Bundle, env: Mapping[str, str]) -> str:
     result = _run((bundle.path.absolute(), *request), env)
     try:
         answer = json.loads(result.stdout)
-        tokens = answer["usage"]["completion_tokens"]
+        tokens, text = answer["completion_tokens"], answer["text"]
     except (ValueError, KeyError, TypeError):
         reason = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
         raise ModelError(f"{bundle.path} does not run: {reason[0]}") from None
     if tokens != 1:
         raise ModelError(f"{bundle.path} was asked for one token and generated {tokens}")
-    return str(answer["text"])
+    return str(text)
 
 
 def _run(command: Sequence[str | Path], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

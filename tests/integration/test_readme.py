@@ -4,12 +4,21 @@ A ```console block holds commands after `$ ` and what they print; `...` stands f
 chat is followed by `>>> ` lines, which are typed into a pseudo-terminal.
 """
 
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pexpect
+import pyte
 import pytest
 
 from tests.integration.conftest import ROOT, Runner
@@ -55,7 +64,7 @@ def desk(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(demo_bundle, folder / "dist/qwen3.run")
     shutil.copy(ROOT / "bundler/demo/demo.gguf", folder / "model.gguf")
     (folder / "notes.txt").write_text("My name is Ada.\n")
-    (folder / ".venv").symlink_to(ROOT / ".venv")
+    (folder / ".venv").symlink_to(sys.prefix)
     return folder
 
 
@@ -66,14 +75,82 @@ def test_the_readme_has_examples_of_every_face() -> None:
     assert any(example.typed for example in EXAMPLES)
 
 
-def plain(example: Example) -> bool:
-    return not example.typed and example.command not in RUN_BY_CI and not example.command.rstrip().endswith("&")
-
-
-@pytest.mark.parametrize("example", [example for example in EXAMPLES if plain(example)], ids=lambda e: e.command)
-def test_command(run: Runner, desk: Path, example: Example) -> None:
+def check(run: Runner, desk: Path, example: Example) -> None:
     done = run("bash", "-c", example.command, cwd=desk)
     assert done.code == 0, done.err
     # Progress and notices go to stderr; the README shows what a terminal shows.
     shown = "\n".join(line.rstrip() for line in (done.err + done.out).splitlines())
     assert pattern(example.output).fullmatch(shown), shown
+
+
+def plain(example: Example) -> bool:
+    return not example.typed and example.command not in RUN_BY_CI and "http://" not in example.command
+
+
+@pytest.mark.parametrize(
+    "example", [e for e in EXAMPLES if plain(e) and not e.command.endswith("&")], ids=lambda e: e.command
+)
+def test_command(run: Runner, desk: Path, example: Example) -> None:
+    check(run, desk, example)
+
+
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if e.command.endswith("&")], ids=lambda e: e.command)
+def test_server(run: Runner, desk: Path, example: Example) -> None:
+    """A server in the background, and every request that the README sends to its port."""
+    found = re.search(r"--port (\d+)", example.command)
+    assert found
+    address = f"http://127.0.0.1:{found.group(1)}"
+    command = example.command.removesuffix("&").split()
+    server = subprocess.Popen(command, cwd=desk, env=dict(run.env), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(address + "/health", server)
+        requests = [e for e in EXAMPLES if address in e.command]
+        assert requests
+        for request in requests:
+            check(run, desk, request)
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == 0
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
+        try:
+            urllib.request.urlopen(url).close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+    pytest.fail(f"the server ended with {server.returncode}")
+
+
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if e.typed], ids=lambda e: e.command)
+def test_chat(run: Runner, desk: Path, example: Example) -> None:
+    """Type what the README types; the screen must show what the README shows, in its order."""
+    screen = pyte.Screen(120, 200)
+    stream = pyte.Stream(screen)
+    chat = pexpect.spawn(
+        "bash", ["-c", example.command], cwd=str(desk), env=dict(run.env), encoding="utf-8", dimensions=(200, 120)
+    )
+
+    def shown() -> str:
+        return "\n".join(line.rstrip() for line in screen.display).rstrip()
+
+    def read_until(wanted: re.Pattern[str]) -> None:
+        while not wanted.search(shown()):
+            try:
+                stream.feed(chat.read_nonblocking(65536, timeout=60))
+            except (pexpect.TIMEOUT, pexpect.EOF):
+                pytest.fail(f"{wanted.pattern!r} is not on the screen:\n{shown()}")
+
+    expected = r"\A"
+    for line in example.output:
+        if line.startswith((">>> ", "... ")):
+            # The prompt must stand at the end of the screen, empty, before anything is typed.
+            read_until(re.compile(expected + ".*" + re.escape(line[:3]) + r"\Z", re.DOTALL))
+            chat.sendline(line[4:])
+        expected += ".*" + ".*".join(map(re.escape, line.rstrip().split("...") if line[:4] != "... " else [line]))
+    chat.expect(pexpect.EOF, timeout=60)
+    stream.feed(chat.before or "")
+    chat.close()
+    assert chat.exitstatus == os.EX_OK
+    assert re.search(expected, shown(), re.DOTALL), shown()
