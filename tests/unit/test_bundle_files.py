@@ -214,9 +214,7 @@ def test_setting_arguments_gives_what_a_fresh_build_gives(tmp_path: Path, text: 
     assert changed.path.read_bytes() == fresh.read_bytes()
 
 
-def test_setting_arguments_survives_a_stop_at_any_write(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setting_arguments_survives_a_stop_at_any_write(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut the power after the n-th write, for every n: the bundle has either the old or the new arguments, whole."""
     before = bundle.path.read_bytes()
     real = os.pwrite

@@ -7,9 +7,7 @@ from runtime.errors import ExitCode, ModelError, QwenfileError
 
 
 def classes() -> list[type[QwenfileError]]:
-    return [
-        value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, QwenfileError)
-    ]
+    return [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, QwenfileError)]
 
 
 def test_every_class_has_its_own_exit_code() -> None:
