@@ -3,10 +3,11 @@
 Imported by the launcher only. stdout carries the answer and nothing else; everything else goes to stderr.
 """
 
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -82,6 +83,32 @@ class Console:
         """A piece of the answer, on stdout, seen at once. Raises BrokenPipeError when nobody reads any more."""
         self.stdout.write(harmless(text) if self.answers_to_terminal else text)
         self.stdout.flush()
+
+
+@contextlib.contextmanager
+def keys_unseen() -> Iterator[None]:
+    """While the model speaks, keys are neither echoed into its text nor lost: they wait for the next prompt.
+
+    Ctrl-C stays a signal. Does nothing where stdin is no terminal, or the system has no termios.
+    """
+    try:
+        import termios
+
+        before = termios.tcgetattr(0)
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    except termios.error:
+        yield
+        return
+    during = termios.tcgetattr(0)
+    during[0] &= ~termios.ICRNL  # Enter must arrive as Enter
+    during[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(0, termios.TCSANOW, during)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def forget_stdout() -> None:

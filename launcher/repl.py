@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.console import Console
+from launcher.console import Console, keys_unseen
 from launcher.options import LaunchOptions
 from launcher.session import Place, Session, find_weights
 from launcher.settings import model_facts, model_name, quantization
@@ -61,8 +61,9 @@ def _talk(chat: "Chat", prompt: "PromptSession[str]", session: Session, console:
             return
         signal.signal(signal.SIGINT, signal.default_int_handler)  # prompt_toolkit had its own
         try:
-            if not chat.handle(unquote(text)):
-                return
+            with keys_unseen():
+                if not chat.handle(unquote(text)):
+                    return
         except KeyboardInterrupt:
             console.say("")
         except QwenfileError as error:
