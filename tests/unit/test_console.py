@@ -1,0 +1,79 @@
+import io
+
+import pytest
+
+from launcher.console import Console, harmless
+from launcher.repl import is_open, unquote
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def console(stdout: io.StringIO, **env: str) -> Console:
+    return Console(stdin=Terminal(), stdout=stdout, stderr=io.StringIO(), env=env)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("\x1b]0;title\x07", "␛]0;title␇"),
+        ("\x1b]52;c;aGk=\x1b\\", "␛]52;c;aGk=␛\\"),
+        ("\x1b[2J\x1b[1;1H", "␛[2J␛[1;1H"),
+        ("a\r\nb\rc", "a\nbc"),
+        ("\x9b2J\x90", "�2J�"),
+        ("\x00\x08\x7f", "␀␈␡"),
+        ("\ud800", "�"),
+        ("שלום 你好 👋", "שלום 你好 👋"),
+    ],
+)
+def test_control_characters_become_pictures(text: str, expected: str) -> None:
+    assert harmless(text) == expected
+
+
+def test_no_sequence_hides_between_two_pieces() -> None:
+    text = "\x1b]0;x\x07\x9b1m"
+    assert "".join(harmless(piece) for piece in text) == harmless(text)
+
+
+def test_only_a_terminal_gets_cleaned_text() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    console(terminal).answer("\x1b[1m")
+    console(file).answer("\x1b[1m")
+    assert (terminal.getvalue(), file.getvalue()) == ("␛[1m", "\x1b[1m")
+
+
+def test_colour_needs_a_terminal_that_wants_it() -> None:
+    assert console(Terminal(), TERM="xterm").colour
+    assert not console(io.StringIO(), TERM="xterm").colour
+    assert not console(Terminal(), TERM="xterm", NO_COLOR="1").colour
+    assert not console(Terminal(), TERM="dumb").colour
+
+
+def test_complaints_are_one_line_under_the_programs_name() -> None:
+    it = console(io.StringIO())
+    it.complain("two\nlines \x1b")
+    assert isinstance(it.stderr, io.StringIO)
+    assert it.stderr.getvalue() == "qwen3: two lines ␛\n"
+
+
+def test_a_closed_stream_is_no_terminal() -> None:
+    closed = io.StringIO()
+    closed.close()
+    assert not console(closed).colour
+
+
+@pytest.mark.parametrize(
+    ("text", "still_open"),
+    [('"""', True), ('"""a', True), ('"""a\nb', True), ('"""a"""', False), ('"""a\nb"""', False), ('a """', False),
+     ('""""', True), ('""""""', False)],
+)  # fmt: skip
+def test_triple_quotes_stay_open_until_they_close(text: str, still_open: bool) -> None:
+    assert is_open(text) is still_open
+
+
+def test_triple_quotes_are_stripped_and_what_is_inside_stays() -> None:
+    assert unquote('"""\nsay "hi"\n\n  twice\n"""') == 'say "hi"\n\n  twice'
+    assert unquote('say """hi"""') == 'say """hi"""'

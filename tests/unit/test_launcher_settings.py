@@ -1,0 +1,102 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.options import Face, LaunchOptions
+from launcher.settings import Listen, engine_command, model_name, quantization, sampling
+from runtime.bundle import Manifest
+from runtime.errors import UsageError
+
+PRIVATE = Listen(host="/run/x/engine.sock")
+PUBLIC = Listen(host="127.0.0.1", port=8080, private=False)
+
+
+def manifest(**model: Any) -> Manifest:
+    facts = {"quantization": "Q8_0", "context_length": 32_768, **model}
+    return Manifest(
+        target="linux-x86_64", qwenfile="0", engine={}, name="Tiny", stub_size=1, stub_sha256="", model=facts
+    )
+
+
+def args(
+    listen: Listen = PRIVATE, *, gpu: bool = False, cores: int = 2, model: Any = None, **options: Any
+) -> list[str]:
+    command = engine_command(LaunchOptions(**options), model or manifest(), listen, gpu=gpu, cores=cores)
+    return list(command.args)
+
+
+def value(words: list[str], flag: str) -> str:
+    return words[words.index(flag) + 1]
+
+
+def test_a_private_engine_serves_one_conversation_and_no_page() -> None:
+    words = args()
+    assert value(words, "--host") == "/run/x/engine.sock"
+    assert value(words, "--parallel") == "1"
+    assert {"--no-webui", "--no-warmup"} <= set(words)
+    assert value(words, "-t") == "2"
+    assert "--port" not in words
+
+
+def test_without_a_gpu_there_is_no_fit_pass() -> None:
+    assert value(args(), "--fit") == "off"
+    assert "--fit" not in args(gpu=True)
+
+
+def test_layers_for_a_gpu_that_is_not_there_are_said_and_not_passed_on() -> None:
+    command = engine_command(LaunchOptions(gpu_layers="99"), manifest(), PRIVATE, gpu=False, cores=0)
+    assert "-ngl" not in command.args
+    assert "no usable GPU" in command.notices[0]
+    assert value(args(gpu=True, gpu_layers="99"), "-ngl") == "99"
+    assert "-t" not in command.args
+
+
+def test_the_server_defaults_to_the_preset_and_to_pages_of_this_machine() -> None:
+    words = args(PUBLIC, face=Face.SERVER, sampling={"temperature": 0.1, "seed": 3}, predict=9, api_key="k")
+    assert [value(words, flag) for flag in ("--temp", "--top-p", "--top-k", "--presence-penalty", "--seed", "-n")] == [
+        "0.1", "0.95", "20", "1.5", "3", "9",
+    ]  # fmt: skip
+    assert value(words, "--cors-origins") == "localhost"
+    assert value(words, "--api-key") == "k"
+    assert "--parallel" not in words
+    assert "--reasoning" not in words
+    assert value(args(PUBLIC, thinking=False), "--reasoning") == "off"
+    assert value(args(PUBLIC, thinking=False), "--temp") == "0.7"
+
+
+def test_the_users_engine_flags_come_last() -> None:
+    words = args(engine_args=("--parallel", "4"))
+    assert words[-2:] == ["--parallel", "4"]
+
+
+def test_the_private_door_takes_no_key() -> None:
+    with pytest.raises(UsageError, match="belong to --server"):
+        args(engine_args=("--api-key-file", "x"))
+
+
+def test_the_context_is_capped_unless_asked_for_and_stretched_by_yarn() -> None:
+    assert value(args(model=manifest(context_length=4096)), "-c") == "4096"
+    assert value(args(context=65_536), "--rope-scale") == "2"
+    words = args(context=65_536, engine_args=("--rope-scaling", "none"))
+    assert value(words, "--rope-scaling") == "none"
+    assert "--rope-scale" not in words
+
+
+def test_sampling_preset_then_bundle_then_command_line() -> None:
+    carried = Manifest(
+        target="t", qwenfile="0", engine={}, name="n", stub_size=1, stub_sha256="", model={"quantization": "F16"},
+        sampling={"thinking": {"temperature": 0.5, "top_k": 7}},
+    )  # fmt: skip
+    assert sampling(LaunchOptions(sampling={"top_k": 1}), carried, thinking=True) == {
+        "temperature": 0.5, "top_p": 0.95, "top_k": 1, "min_p": 0.0, "presence_penalty": 0.0,
+    }  # fmt: skip
+    assert sampling(LaunchOptions(), carried, thinking=False)["temperature"] == 0.7
+
+
+def test_other_weights_are_known_by_their_name_alone() -> None:
+    options = LaunchOptions(model=Path("dir/Qwen3-0.6B-BF16.gguf"))
+    assert model_name(options, manifest()) == "Qwen3-0.6B-BF16"
+    assert quantization(options, manifest()) == "BF16"
+    assert quantization(LaunchOptions(model=Path("x-q4_k_m.gguf")), manifest()) == ""
+    assert value(args(model=manifest(context_length=512), context=None, threads=3), "-t") == "3"
