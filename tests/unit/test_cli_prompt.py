@@ -57,7 +57,7 @@ def test_files(tmp_path: Path) -> None:
     file = tmp_path / "system.txt"
     file.write_text("Be brief.")
     assert system_prompt(options(system_file=file)) == "Be brief."
-    with pytest.raises(UsageError, match="cannot read .*: is a directory"):
+    with pytest.raises(UsageError, match=r"cannot read .*: is a directory"):
         read_text(tmp_path)
     with pytest.raises(UsageError, match="no such file"):
         read_text(tmp_path / "nothing")

@@ -19,10 +19,8 @@ def manifest(**model: Any) -> Manifest:
     )
 
 
-def args(
-    listen: Listen = PRIVATE, *, gpu: bool = False, cores: int = 2, model: Any = None, **options: Any
-) -> list[str]:
-    command = engine_command(LaunchOptions(**options), model or manifest(), listen, gpu=gpu, cores=cores)
+def args(listen: Listen = PRIVATE, *, gpu: bool = False, model: Manifest | None = None, **options: Any) -> list[str]:
+    command = engine_command(LaunchOptions(**options), model or manifest(), listen, gpu=gpu, cores=2)
     return list(command.args)
 
 
