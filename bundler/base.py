@@ -139,7 +139,8 @@ def _licenses(parts: Ingredients) -> Iterator[tuple[str, bytes]]:
     for package in ("pyinstaller", *FROZEN_PACKAGES):
         for entry in importlib.metadata.files(package) or ():
             if entry.name.upper().startswith(("LICENSE", "LICENCE", "COPYING", "AUTHORS", "NOTICE")):
-                yield f"{package.lower()}-{Path(entry.name).stem.lower()}.txt", entry.read_binary()
+                name = entry.name.lower().removesuffix(".txt")
+                yield f"{package.lower()}-{name}.txt", entry.read_binary()
 
 
 def find(cache: Path, target: str, path: Path | None) -> Bundle:

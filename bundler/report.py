@@ -67,7 +67,7 @@ def summary(built: Built, model: Model, context: int) -> None:
 
 
 def _runnable(path: Path) -> str:
-    return str(path) if path.is_absolute() or path.parent != Path() else f"./{path}"
+    return str(path) if path.is_absolute() else f"./{path}"
 
 
 def parameters(count: int) -> str:

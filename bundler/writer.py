@@ -48,7 +48,9 @@ class BundleWriter:
         return len(stub), stub_sha256(stub, self._header)
 
     def add(self, name: str, content: bytes, *, compress: bool = False) -> None:
-        """Add a small member."""
+        """Add a small member. Raises ValueError if the name is taken."""
+        if any(member.name == name for member in self.members):
+            raise ValueError(f"two members named {name}")
         stored = content
         if compress:
             deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)

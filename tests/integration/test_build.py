@@ -196,12 +196,16 @@ def test_an_unreadable_model(run: Runner, base: Path, tmp_path: Path) -> None:
     if os.geteuid() == 0:
         script = """
 import os, sys
-from bundler.__main__ import main
-from bundler import model, gguf_header
+from pathlib import Path
+from bundler import model
 from runtime.errors import ModelError
 os.setgid(65534)
 os.setuid(65534)
-raise SystemExit(main(["inspect", sys.argv[1]]))
+try:
+    model.load(Path(sys.argv[1]))
+except ModelError as error:
+    sys.stderr.write(str(error))
+    raise SystemExit(error.exit_code)
 """
         for folder in (tmp_path, *tmp_path.parents):
             folder.chmod(folder.stat().st_mode | 0o005)

@@ -96,6 +96,13 @@ def test_a_bundle_is_executable_and_the_same_every_time(tmp_path: Path) -> None:
     assert os.access(first, os.X_OK)
 
 
+def test_no_name_stands_twice(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two members named x"), writer.create(tmp_path / "out") as out:
+        out.add("x", b"one")
+        out.add("x", b"two")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_zip64_records_for_large_members() -> None:
     """Read back by the standard library: a member at 5 GiB, and one of 5 GiB."""
     large = Member(name="large", offset=0, size=5 << 30, length=5 << 30, sha256="", crc32=7)
