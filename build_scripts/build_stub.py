@@ -9,7 +9,9 @@ of stdout is its path. The first run on a machine takes about half a minute: zig
 import argparse
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,8 +54,10 @@ def build_stub(target: str, env: Mapping[str, str], *, force: bool = False) -> P
     cache = build_cache(env)
     folder = cache / "stub" / f"{target}-{stub_key(target)}"
     stub = folder / "stub"
-    if force or not stub.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+    license_text = folder / "licenses" / "musl.txt"  # the stub is linked statically with musl
+    if force or not stub.is_file() or not license_text.is_file():
+        license_text.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_zig_library() / "libc/musl/COPYRIGHT", license_text)
         with tempfile.TemporaryDirectory(prefix="stub-", dir=folder.parent) as work:
             built = _compile(target, Path(work), cache / "zig", env)
             built.replace(stub)
@@ -62,6 +66,14 @@ def build_stub(target: str, env: Mapping[str, str], *, force: bool = False) -> P
     part.write_text(folder.name + "\n")
     part.replace(current)
     return stub
+
+
+def _zig_library() -> Path:
+    """The folder of the C libraries that the zig package carries as source."""
+    found = importlib.util.find_spec("ziglang")
+    if found is None or found.origin is None:
+        raise QwenfileError("there is no zig compiler here", "pip install ziglang")
+    return Path(found.origin).parent / "lib"
 
 
 def _compile(target: str, work: Path, zig_cache: Path, env: Mapping[str, str]) -> Path:

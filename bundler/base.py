@@ -15,7 +15,7 @@ import json
 import platform
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,13 @@ from runtime.version import VERSION
 
 SOURCES = Path(__file__).resolve().parent.parent
 # What the frozen launcher contains; their licences travel with it.
+# Libraries of the system that the frozen Python is linked to, with the folders that may hold their licence texts
+# (Debian and its kin, then Fedora, Arch and theirs).
+SYSTEM_LICENSES = Path("/usr/share")
+SYSTEM_LIBRARIES = {
+    "libffi": ("doc/libffi*/*", "licenses/libffi*/*"),
+    "libz": ("doc/zlib1g*/*", "licenses/zlib*/*"),
+}
 FROZEN_PACKAGES = ("rich", "prompt_toolkit", "wcwidth", "Pygments", "markdown-it-py", "mdurl", "platformdirs")
 BUILD_HINT = "run 'python3 build_scripts/demo.py', or name one with --base"
 
@@ -91,10 +98,11 @@ def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, for
         with tempfile.TemporaryDirectory(prefix="freeze-", dir=cache) as work:
             report("freezing the launcher")
             folder = freeze(Path(work) / "work", Path(work) / "dist")
+            report("writing the base")
+            licenses = sorted({*_licenses(parts), *_system_licenses(folder)})
             tar = Path(work) / LAUNCHER
             launcher_tar(folder, tar)
-            report("writing the base")
-            _write(parts, tar, out)
+            _write(parts, tar, licenses, out)
     else:
         report("up to date")
     current = bases / f"{parts.target}.current"
@@ -104,13 +112,13 @@ def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, for
     return out
 
 
-def _write(parts: Ingredients, tar: Path, out: Path) -> None:
+def _write(parts: Ingredients, tar: Path, licenses: Iterable[tuple[str, bytes]], out: Path) -> None:
     with create(out, force=True) as writer:
         stub_size, stub_sha256 = writer.add_stub(parts.stub.read_bytes())
         writer.add(LAUNCHER, tar.read_bytes())
         for file in sorted((parts.engine / "lib").iterdir()):
             writer.add(ENGINE_PREFIX + file.name, file.read_bytes(), compress=True)
-        for name, text in sorted(_licenses(parts)):
+        for name, text in licenses:
             writer.add(LICENSE_PREFIX + name, text, compress=True)
         writer.finish(
             Manifest(
@@ -134,13 +142,35 @@ def _licenses(parts: Ingredients) -> Iterator[tuple[str, bytes]]:
             break
     else:
         raise QwenfileError(f"there is no licence text of Python in {stdlib}", "install Python with its LICENSE.txt")
-    for file in sorted((parts.engine / "licenses").iterdir()):
-        yield f"engine-{file.name}", file.read_bytes()
+    for part, folder in (("engine", parts.engine / "licenses"), ("stub", parts.stub.parent / "licenses")):
+        for file in sorted(folder.iterdir()):
+            yield f"{part}-{file.name}", file.read_bytes()
     for package in ("pyinstaller", *FROZEN_PACKAGES):
         for entry in importlib.metadata.files(package) or ():
             if entry.name.upper().startswith(("LICENSE", "LICENCE", "COPYING", "AUTHORS", "NOTICE")):
                 name = entry.name.lower().removesuffix(".txt")
                 yield f"{package.lower()}-{name}.txt", entry.read_binary()
+
+
+def _system_licenses(frozen: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, text) of the licences of system libraries in the frozen launcher. Raises QwenfileError if one has none."""
+    for library in sorted((frozen / "_internal").glob("lib*.so*")):
+        name = library.name.split(".")[0]
+        if name.startswith("libpython"):
+            continue
+        texts = (
+            file.read_bytes()
+            for pattern in SYSTEM_LIBRARIES.get(name, ())
+            for file in sorted(SYSTEM_LICENSES.glob(pattern))
+            if file.name.upper().startswith(("COPYRIGHT", "COPYING", "LICENSE"))
+        )
+        text = next(texts, None)
+        if text is None:
+            raise QwenfileError(
+                f"the frozen launcher holds {library.name}, whose licence text is nowhere on this system",
+                "add the place to SYSTEM_LIBRARIES in bundler/base.py",
+            )
+        yield f"{name}.txt", text
 
 
 def find(cache: Path, target: str, path: Path | None) -> Bundle:
