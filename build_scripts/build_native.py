@@ -10,6 +10,7 @@ second run with nothing changed only looks. The layout, and what each file is fo
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -25,10 +26,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
 from build_webui import build_webui, webui_key  # noqa: E402
 from llama_source import LLAMA_COMMIT, PACKAGE_VERSION, SDIST_SHA256, source  # noqa: E402
-from steps import StepError, Steps, locked, remove_folder, replace_folder, write_text  # noqa: E402
-
 from runtime.errors import QwenfileError  # noqa: E402
 from runtime.paths import build_cache, host_target  # noqa: E402
+from steps import StepError, Steps, locked, remove_folder, replace_folder, write_text  # noqa: E402
 
 NATIVE = ROOT / "runtime" / "native"
 
@@ -65,6 +65,12 @@ LICENSE_FILES = {
     "sha256": "vendor/hash/sha256/LICENSE",
     "xxhash": "vendor/hash/xxhash/LICENSE",
 }
+LICENSE_COMMENTS = {  # the header that carries its licence in a comment, and a word of that comment
+    "miniaudio": ("vendor/miniaudio/miniaudio.h", "ALTERNATIVE 1"),
+    "stb_image": ("vendor/stb/stb_image.h", "ALTERNATIVE A"),
+    "subprocess.h": ("vendor/sheredom/subprocess.h", "free and unencumbered software"),
+    "sha1": ("vendor/hash/sha1/sha1.h", "Public Domain"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,7 @@ class Plan:
     def options(self) -> dict[str, str]:
         return OPTIONS | ({"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {})
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """16 hex digits over every input of the engine."""
         inputs = {
@@ -95,7 +101,7 @@ class Plan:
         }
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
-    @property
+    @functools.cached_property
     def bare_key(self) -> str:
         inputs = [SDIST_SHA256, self.options, self.compilers, _sha256(Path(__file__))]
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
@@ -128,7 +134,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         steps = Steps(cache / "logs" / f"engine-{os.getpid()}.log")
         with locked(cache / "engine" / "lock"):
-            _build(plan, steps, bare=arguments.bare, force=arguments.force)
+            _build(plan, steps, force=arguments.force)
+        if arguments.bare:
+            with locked(cache / "native" / "bare.lock"):
+                _build_bare(plan, steps)
+        if not steps.log.stat().st_size:
+            steps.log.unlink()
     except (StepError, QwenfileError) as error:
         print(f"engine: {error}", file=sys.stderr)
         return 1
@@ -140,7 +151,9 @@ def find_compilers() -> dict[str, str]:
     """The C and C++ compilers and their versions. Raises StepError with the remedy when one is missing."""
     found = {}
     for kind, variable, names in (("C", "CC", ("cc", "gcc", "clang")), ("C++", "CXX", ("c++", "g++", "clang++"))):
-        wanted = os.environ.get(variable, "").split() or names
+        wanted = [part for part in os.environ.get(variable, "").split() if part[0] != "-"][
+            -1:
+        ] or names  # "ccache cc -m64"
         program = next((path for name in wanted if (path := shutil.which(name))), None)
         if program is None:
             remedy = "Debian/Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install"
@@ -150,7 +163,7 @@ def find_compilers() -> dict[str, str]:
     return found
 
 
-def _build(plan: Plan, steps: Steps, *, bare: bool, force: bool) -> None:
+def _build(plan: Plan, steps: Steps, *, force: bool) -> None:
     if force:
         remove_folder(plan.tree)
     if force or not (plan.engine / "engine.json").is_file():
@@ -158,9 +171,6 @@ def _build(plan: Plan, steps: Steps, *, bare: bool, force: bool) -> None:
     else:
         steps.say(f"up to date ({plan.engine.name})")
     write_text(plan.cache / "engine" / f"{plan.target}.current", plan.engine.name + "\n")
-    if bare:
-        _build_bare(plan, steps)
-    steps.log.unlink() if not steps.log.stat().st_size else None
 
 
 def _build_engine(plan: Plan, steps: Steps) -> None:
@@ -278,12 +288,10 @@ def _copy_licenses(llama: Path, folder: Path) -> None:
     folder.mkdir()
     for name, file in LICENSE_FILES.items():
         shutil.copyfile(llama / file, folder / f"{name}.txt")
-    for name, header in (("miniaudio", "miniaudio/miniaudio.h"), ("stb_image", "stb/stb_image.h")):
-        text = (llama / "vendor" / header).read_text(encoding="utf-8", errors="replace")
-        start = text.rindex("/*", 0, text.rindex("ALTERNATIVE"))
-        write_text(folder / f"{name}.txt", text[start:].strip("/*\n -") + "\n")
-    header = (llama / "vendor" / "sheredom" / "subprocess.h").read_text(encoding="utf-8")
-    write_text(folder / "subprocess.h.txt", header[: header.index("*/")].strip("/*\n -") + "\n")
+    for name, (file, word) in LICENSE_COMMENTS.items():
+        text = (llama / file).read_text(encoding="utf-8", errors="replace")
+        at = text.rindex(word)
+        write_text(folder / f"{name}.txt", text[text.rindex("/*", 0, at) : text.index("*/", at)].strip("/*\n -") + "\n")
 
 
 def _build_bare(plan: Plan, steps: Steps) -> None:
@@ -298,7 +306,8 @@ def _build_bare(plan: Plan, steps: Steps) -> None:
     tree = plan.cache / "native" / f"{plan.tree.name}-bare"
     _forget_other_inputs(plan, tree)
     rpath = {"CMAKE_BUILD_WITH_INSTALL_RPATH": "ON", "CMAKE_INSTALL_RPATH": "$ORIGIN"}
-    _configure(steps, llama, tree, plan.options | rpath | {"GGML_CPU": "OFF"})
+    no_cpu = {"GGML_CPU": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
+    _configure(steps, llama, tree, plan.options | rpath | no_cpu)
     _ninja(steps, tree, BARE_TARGETS)
     work = plan.engine / f"bare.work-{os.getpid()}"
     remove_folder(work)

@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
 from gguf import GGMLQuantizationType, GGUFWriter  # noqa: E402
-from llama_source import source  # noqa: E402
-from steps import StepError, Steps  # noqa: E402
 
+from llama_source import source  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
 from runtime.paths import build_cache  # noqa: E402
+from steps import StepError, Steps  # noqa: E402
 
 # Qwen3's published configurations; the smaller ones use the embedding as output too.
 HEAD = 128

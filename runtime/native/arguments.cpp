@@ -47,6 +47,10 @@ bool engine_arguments_parse(int argc, char ** argv, common_params & params, std:
         error = "invalid arguments";
     } catch (const std::exception & failure) {
         error = failure.what();
+        for (const char * name : {"stoi", "stol", "stoul", "stoll", "stoull", "stof", "stod"}) {
+            // all that the standard library says about a bad number
+            string_replace_all(error, std::string(": ") + name + "\n", ": expected a number in its range\n");
+        }
     }
     return false;
 }

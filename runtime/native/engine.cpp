@@ -9,11 +9,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <clocale>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <string>
 #include <thread>
 
 // upstream's tools/server/server.cpp and server-stream.h; without argv it installs no signal handlers
@@ -42,13 +45,13 @@ void enter(state next) {
 
 // Called on the server's thread while it logs, hence before its next step.
 void follow(const char * text) {
-    if (strstr(text, "listening on ") != nullptr) {
+    if (strstr(text, "llama_server: listening on ") != nullptr) {
         std::lock_guard<std::mutex> lock(state_mutex);
         if (current == state::STARTING) {
             current = state::READY;
             state_changed.notify_all();
         }
-    } else if (strstr(text, "cleaning up before exit") != nullptr) {
+    } else if (strstr(text, "operator(): cleaning up before exit") != nullptr) {
         enter(state::ENDING);
     }
 }
@@ -115,6 +118,7 @@ extern "C" const char * engine_version(void) {
 }
 
 extern "C" int engine_load_backends(const char * dir) {
+    engine_logs_catch();
     engine_backends_load(dir);
     return static_cast<int>(ggml_backend_dev_count());
 }
@@ -166,7 +170,8 @@ extern "C" int engine_serve(int argc, char ** argv) {
         engine_models_cancel(false);
     }
     std::setlocale(LC_NUMERIC, "C"); // upstream's parsers and printers expect points
-    engine_logs_start();
+    engine_logs_catch();
+    engine_logs_forget();
     engine_logs_observe(follow);
     std::thread beside(stopper);
 

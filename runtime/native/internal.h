@@ -20,7 +20,8 @@ ENGINE_INTERNAL void engine_models_add(const std::string & name, const std::stri
 ENGINE_INTERNAL void engine_models_cancel(bool on); // while on, loading a registered model ends with an error
 
 // logs.cpp in llama-common
-ENGINE_INTERNAL void        engine_logs_start();                                 // forget old errors, catch llama's log
+ENGINE_INTERNAL void        engine_logs_catch();                                 // llama's and ggml's own log, too
+ENGINE_INTERNAL void        engine_logs_forget();                                // errors of an earlier run
 ENGINE_INTERNAL void        engine_logs_threshold();                             // call after arguments were parsed
 ENGINE_INTERNAL void        engine_logs_verbose(bool on);
 ENGINE_INTERNAL void        engine_logs_observe(void (*line)(const char * text)); // called with every line

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <cstring>
 
+extern "C" void engine_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value);
+
 #if defined(__linux__)
 #    include <sys/mman.h>
 #    include <unistd.h>

@@ -1,7 +1,7 @@
 // In libllama-common: the engine's log goes nowhere unless asked for, and its error lines are kept.
 //
-// log.cpp is compiled with common_log_add renamed to upstream_common_log_add (CMakeLists.txt); every other source of
-// the engine logs through the function defined here.
+// log.cpp is compiled with common_log_add renamed to upstream_common_log_add, and common_log_default_callback likewise
+// (CMakeLists.txt); every other source of the engine logs through the functions defined here.
 #include "internal.h"
 
 #include "llama.h"
@@ -53,13 +53,14 @@ int verbosity_of(enum ggml_log_level level) {
     }
 }
 
-void log_of_llama(enum ggml_log_level level, const char * text, void * /*data*/) {
+} // namespace
+
+// What upstream gives to ggml, llama and mtmd for their logs.
+void common_log_default_callback(enum ggml_log_level level, const char * text, void * /*data*/) {
     if (common_log_get_verbosity(level) <= common_log_get_verbosity_thold()) {
         common_log_add(common_log_main(), level, "%s", text);
     }
 }
-
-} // namespace
 
 void common_log_add(struct common_log * log, enum ggml_log_level level, const char * fmt, ...) {
     std::string text(512, '\0');
@@ -88,14 +89,15 @@ void common_log_add(struct common_log * log, enum ggml_log_level level, const ch
     }
 }
 
-void engine_logs_start() {
-    {
-        std::lock_guard<std::mutex> lock(errors_mutex);
-        errors.clear();
-    }
+void engine_logs_catch() {
     common_log_set_prefix(common_log_main(), true);
     common_log_set_timestamps(common_log_main(), true);
-    llama_log_set(log_of_llama, nullptr);
+    llama_log_set(common_log_default_callback, nullptr);
+}
+
+void engine_logs_forget() {
+    std::lock_guard<std::mutex> lock(errors_mutex);
+    errors.clear();
 }
 
 void engine_logs_threshold() {

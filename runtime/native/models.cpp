@@ -15,6 +15,7 @@
 
 #undef llama_model_load_from_file // here both names are needed
 extern "C" llama_model * llama_model_load_from_file(const char * path, llama_model_params params);
+extern "C" ENGINE_INTERNAL llama_model * engine_model_load_from_file(const char * path, llama_model_params params);
 
 namespace {
 
