@@ -1,0 +1,203 @@
+"""Freeze the launcher with PyInstaller: a one-folder program, without what nothing uses, the same bytes every time.
+
+For the bundler alone. PyInstaller runs in a process of its own, on a spec file that calls `collect` here.
+What is left out was measured: without OpenSSL (hashlib, http.client and asyncio do without), without wcwidth's
+optional C extension, and with pygments' lexers for the common languages only, the program has half the files and
+half of the bytes.
+"""
+
+import importlib.util
+import io
+import os
+import pkgutil
+import pprint
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from runtime.errors import QwenfileError
+
+SOURCES = Path(__file__).resolve().parent.parent
+NAME = "launcher"
+
+# Modules that PyInstaller would take because something imports them on a road that the launcher never goes.
+EXCLUDED = (
+    # the interpreter's own tools
+    "bdb", "code", "codeop", "cmd", "distutils", "doctest", "ensurepip", "idlelib", "lib2to3", "pdb", "pip",
+    "pydoc", "pydoc_data", "setuptools", "sysconfig", "test", "tracemalloc", "turtledemo", "unittest", "venv",
+    # other processes and other protocols
+    "concurrent.futures.process", "ftplib", "http.cookiejar", "http.cookies", "http.server", "multiprocessing",
+    "netrc", "nturl2path", "smtplib", "socketserver", "sqlite3", "statistics", "tkinter", "urllib.request", "wsgiref",
+    "xml.etree", "xml.sax", "xmlrpc",
+    # OpenSSL, 5.4 MB: the engine is a neighbour behind a private socket
+    "_hashlib", "_ssl", "ssl",
+    # second implementations beside the C ones, and compressions that nothing here is written in
+    "_pydatetime", "_pydecimal", "_bz2", "_lzma", "bz2", "lzma", "readline", "wcwidth._wcwidth_c",
+    # optional parts of the libraries
+    "IPython", "attr", "ipywidgets", "jupyter", "linkify_it", "numpy", "prompt_toolkit.contrib", "ptpython",
+    "typing_extensions",
+)  # fmt: skip
+
+# Text is UTF-8 whatever the locale says; these remain for what the libraries ask for by name.
+ENCODINGS = frozenset(
+    "aliases ascii charmap cp1252 cp437 idna latin_1 punycode raw_unicode_escape unicode_escape "
+    "utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le utf_8 utf_8_sig".split()
+)
+
+# What people ask a model to write. Modules of pygments.lexers, most with several languages (Dart is in javascript,
+# Swift in objective); what these import comes along.
+LEXERS = (
+    "asm basic c_cpp c_like configs css d data diff dotnet dsls elm erlang fortran gdscript go graphql graphviz "
+    "haskell hdl html javascript json5 julia jvm lisp make markup matlab ml nimrod nix objective pascal perl php "
+    "prolog python r ruby rust scripting shell solidity special sql tcl textfmts webassembly webidl zig"
+).split()
+
+_LEXER_IMPORT = re.compile(r"^ *(?:from|import) pygments\.lexers(?:\.| import )(\w+)", re.MULTILINE)
+
+# PyInstaller's own preparations for programs that read their source or list their packages: 7 ms at every start.
+UNUSED_HOOKS = frozenset({"pyi_rth_inspect", "pyi_rth_pkgutil"})
+
+# The program's first lines. PyInstaller's loader points the dynamic linker at _internal/ and starts itself again;
+# programs that the launcher starts (a browser) must not inherit that.
+ENTRY = """\
+import os
+before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
+if before is not None:
+    os.environ["LD_LIBRARY_PATH"] = before
+else:
+    os.environ.pop("LD_LIBRARY_PATH", None)
+"""
+MAIN = """\
+from launcher.__main__ import main
+raise SystemExit(main())
+"""
+
+
+def freeze(work: Path, dist: Path, main: str = MAIN) -> Path:
+    """Freeze launcher/ and runtime/ into `dist`/launcher/; returns that folder. `work` takes intermediate files.
+
+    The program is `launcher`, beside it lies `_internal/`. `main`: the source of another program to freeze instead.
+    Raises QwenfileError with PyInstaller's last lines.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    entry = work / "entry.py"
+    entry.write_text(ENTRY + main)
+    spec = work / f"{NAME}.spec"
+    spec.write_text(
+        f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nfrom bundler.freeze import collect\n"
+        f"collect({str(entry)!r}, {str(work)!r})\n"
+    )
+    options = ("--noconfirm", "--clean", "--log-level", "WARN", "--distpath", dist, "--workpath", work / "pyinstaller")
+    result = subprocess.run(
+        [sys.executable, "-m", "PyInstaller", *options, spec],
+        # The order of sets and the time of day must not reach the bytes.
+        env={**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "315532800"},
+        cwd=work,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    folder = dist / NAME
+    if result.returncode or not (folder / NAME).is_file():
+        lines = "\n".join(result.stderr.strip().splitlines()[-15:])
+        raise QwenfileError(f"PyInstaller failed with {result.returncode}:\n{lines}")
+    return folder
+
+
+def launcher_tar(folder: Path, out: Path) -> None:
+    """Pack a frozen folder as the stub wants it: ustar, files and folders only, sorted, without times and owners."""
+    with tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
+            info = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            if path.is_dir() and not path.is_symlink():
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(info)
+                continue
+            content = path.read_bytes()  # a link is packed as what it points to
+            info.size, info.mode = len(content), 0o755 if path.stat().st_mode & 0o100 else 0o644
+            tar.addfile(info, io.BytesIO(content))
+
+
+def collect(entry: str, work: str) -> None:
+    """What the spec file does; runs inside PyInstaller."""
+    from PyInstaller.building.api import COLLECT, EXE, PYZ
+    from PyInstaller.building.build_main import Analysis
+
+    lexers = _lexer_modules()
+    analysis = Analysis(
+        [entry],
+        pathex=[str(SOURCES)],
+        excludes=[*EXCLUDED, *_unwanted_encodings(), *(name for name in _all_lexer_modules() if name not in lexers)],
+        optimize=2,  # no asserts, no docstrings: 0.7 MB less to read
+        noarchive=False,
+    )
+    mapping = Path(work) / "_mapping.py"
+    mapping.write_text(_lexer_mapping(lexers))
+    # A new list, so that PyInstaller compiles from these files and does not take the code it has cached.
+    pure = [
+        (name, str(mapping) if name == "pygments.lexers._mapping" else source, kind)
+        for name, source, kind in analysis.pure
+    ]
+    scripts = [script for script in analysis.scripts if script[0] not in UNUSED_HOOKS]
+    datas = [data for data in analysis.datas if _wanted_data(data[0])]
+    program = EXE(
+        PYZ(pure),
+        scripts,
+        [("X utf8=1", None, "OPTION")],  # text is UTF-8 also under LANG=C
+        exclude_binaries=True,
+        name=NAME,
+        strip=True,
+        console=True,
+        contents_directory="_internal",
+    )
+    COLLECT(program, analysis.binaries, datas, strip=True, name=NAME)
+
+
+def _wanted_data(name: str) -> bool:
+    """Distribution folders and stubs for type checkers are dead weight; prompt_toolkit may look up its version."""
+    if ".dist-info" in name:
+        return name.startswith("prompt_toolkit") and name.endswith("METADATA")
+    return not name.endswith((".pyi", "py.typed"))
+
+
+def _unwanted_encodings() -> list[str]:
+    import encodings
+
+    names = (module.name for module in pkgutil.iter_modules(encodings.__path__))
+    return [f"encodings.{name}" for name in names if name not in ENCODINGS]
+
+
+def _all_lexer_modules() -> list[str]:
+    import pygments.lexers
+
+    names = (module.name for module in pkgutil.iter_modules(pygments.lexers.__path__))
+    return [f"pygments.lexers.{name}" for name in names]
+
+
+def _lexer_modules() -> set[str]:
+    """The wanted lexers' modules and those that they import, some of them only when a text is read."""
+    sources = {}
+    for name in _all_lexer_modules():
+        spec = importlib.util.find_spec(name)
+        sources[name.rpartition(".")[2]] = Path(spec.origin).read_text("utf-8") if spec and spec.origin else ""
+    if missing := sorted(set(LEXERS) - set(sources)):
+        raise QwenfileError(f"pygments has no lexers {', '.join(missing)}", "bring bundler.freeze.LEXERS up to date")
+    wanted: set[str] = set()
+    waiting = {"_mapping", *LEXERS}
+    while waiting:
+        name = waiting.pop()
+        wanted.add(name)
+        waiting |= set(_LEXER_IMPORT.findall(sources[name])) & set(sources) - wanted
+    return {f"pygments.lexers.{name}" for name in wanted}
+
+
+def _lexer_mapping(modules: set[str]) -> str:
+    """pygments' table of lexers for these modules alone: a language that is left out is then unknown, not broken."""
+    from pygments.lexers._mapping import LEXERS as TABLE
+
+    return "LEXERS = " + pprint.pformat({name: row for name, row in TABLE.items() if row[0] in modules}, width=200)
