@@ -141,11 +141,10 @@ def banner(options: LaunchOptions, manifest: Manifest, session: Session, context
 
 
 def _count(parameters: int) -> str:
-    """A number of parameters as people say it: 1.4M, 596M, 8.2B."""
+    """A number of parameters as people say it: 1.39M, 596M, 8.19B."""
     for limit, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1000, "K")):
         if parameters >= limit:
-            scaled = parameters / limit
-            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
+            return f"{parameters / limit:.3g}{unit}"
     return str(parameters)
 
 
@@ -217,7 +216,7 @@ def _prompt_session(history: "History") -> "PromptSession[str]":
         complete_while_typing=False,
         key_bindings=_keys(),
         multiline=True,
-        prompt_continuation=lambda _width, _line, _wrapped: "... ",
+        prompt_continuation=lambda _width, _line, wrapped: "    " if wrapped else "... ",
         enable_open_in_editor=True,
     )
 
