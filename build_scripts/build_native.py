@@ -3,8 +3,17 @@
     python build_scripts/build_native.py [--fast] [--bare] [--no-webui] [--force]
 
 Runs inside the project's virtual environment (cmake, ninja and node come from wheels) and needs a C and a C++
-compiler. The last line on standard output is the engine's folder. The folder's name holds a key of every input, so a
-second run with nothing changed only looks. The layout, and what each file is for, is in the project's README.
+compiler. The last line on standard output is the engine's folder; its name holds a key of every input, so a second
+run with nothing changed only looks. In the build cache:
+
+    downloads/ source-*/ webui-*/      llama_source.py, build_webui.py
+    native/<target>/                   where the compiler works
+    logs/                              what compilers and npm said
+    engine/<target>.current            name of the newest engine
+    engine/<target>-<key>/lib/         libengine, llama.cpp, one CPU library per variant, flags.json
+    engine/<target>-<key>/licenses/
+    engine/<target>-<key>/engine.json  what it was made of; "release": false for --fast and --no-webui
+    engine/<target>-<key>/bare/        unmodified llama-server, llama-completion, llama-bench (--bare)
 """
 
 import argparse
@@ -183,13 +192,16 @@ def _build_engine(plan: Plan, steps: Steps) -> None:
         webui = beside.submit(build_webui, llama, plan.cache, steps) if plan.webui else None
         steps.say("compiling llama.cpp and its CPU variants" if not plan.fast else "compiling llama.cpp")
         _ninja(steps, tree, ["llama-common", "mtmd"])
-        _place_webui(webui.result() if webui else None, tree / "llama.cpp" / "tools" / "ui" / "dist")
+        built_webui = webui.result() if webui else None
+        _place_webui(built_webui, tree / "llama.cpp" / "tools" / "ui" / "dist")
     steps.say("compiling the server")
     _ninja(steps, tree, ["engine"])
     work = plan.engine.with_name(f"{plan.engine.name}.work-{os.getpid()}")
     remove_folder(work)
     try:
         _collect(plan, steps, llama, work)
+        if built_webui is not None:
+            shutil.copyfile(built_webui / "licenses.txt", work / "licenses" / "webui.txt")
         replace_folder(work, plan.engine)
     finally:
         remove_folder(work)
@@ -222,7 +234,7 @@ def _place_webui(built: Path | None, place: Path) -> None:
     """Upstream embeds what it finds here, gzipped; with nothing here the server has no web UI."""
     remove_folder(place)
     if built is not None:
-        shutil.copytree(built, place)
+        shutil.copytree(built / "dist", place)
 
 
 def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:

@@ -1,9 +1,14 @@
 """llama.cpp's web UI, built from the source's tools/ui with its own lock file; cached by the source's hash.
 
-Only build scripts may import it. npm's packages run no scripts of their own while they are installed.
+Only build scripts may import it. npm's packages run no scripts of their own while they are installed. The result:
+
+    dist/         index.html and its assets: what the server embeds
+    licenses.txt  the licences of the packages that went into it
 """
 
+import json
 import os
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +16,7 @@ from pathlib import Path
 from llama_source import SDIST_SHA256
 from steps import StepError, Steps, locked, remove_folder, replace_folder
 
-_RECIPE = 1  # count up when the steps below change what they produce
+_RECIPE = 2  # count up when the steps below change what they produce
 
 
 def webui_key() -> str:
@@ -20,17 +25,21 @@ def webui_key() -> str:
 
 
 def build_webui(llama: Path, cache: Path, steps: Steps) -> Path:
-    """The folder with index.html and its assets; built when the cache doesn't have it. Raises StepError."""
+    """The folder with `dist` and `licenses.txt`; built when the cache doesn't have it. Raises StepError."""
     final = cache / f"webui-{webui_key()}"
-    if (final / "index.html").is_file():
+    if (final / "licenses.txt").is_file():
         return final
     with locked(cache / "webui.lock"):
-        if (final / "index.html").is_file():
+        if (final / "licenses.txt").is_file():
             return final
         work = cache / f"{final.name}.work-{os.getpid()}"
         try:
             _build(llama / "tools" / "ui", work, steps)
-            replace_folder(work / "dist", final)
+            result = work / "result"
+            result.mkdir()
+            (work / "dist").rename(result / "dist")
+            (result / "licenses.txt").write_text(_licenses(work), encoding="utf-8")
+            replace_folder(result, final)
         finally:
             remove_folder(work)
     return final
@@ -66,3 +75,40 @@ def _programs(folder: Path) -> Path:
     (folder / "node").symlink_to(root / "bin" / "node")
     (folder / "npm").symlink_to(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
     return folder
+
+
+# imported by the sources, but at work only while the UI is built, or in its tests
+_TOOLS = {"@vite-pwa/sveltekit", "storybook", "vite", "vite-plugin-pwa", "vitest", "vitest-browser-svelte"}
+# what the build adds without an import in src: styles, and the service worker's library
+_ADDED = ("tailwindcss", "tw-animate-css", "workbox-core", "workbox-precaching", "workbox-routing")
+_IMPORT = re.compile(r"""(?:from|import|import\()\s*['"]((?:@[\w.-]+/)?\w[\w.-]*)[^'"]*['"]""")
+
+
+def _licenses(work: Path) -> str:
+    """Licence texts of every package that src imports, and of their dependencies; too many rather than too few."""
+    packages = work / "node_modules"
+    kinds = {".ts", ".js", ".svelte", ".css"}
+    sources = [path for path in (work / "src").rglob("*") if path.suffix in kinds and path.is_file()]
+    found = {name for path in sources for name in _IMPORT.findall(path.read_text(encoding="utf-8"))}
+    waiting = sorted(found.union(_ADDED) - _TOOLS)
+    seen: set[str] = set()
+    texts = []
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not (packages / name / "package.json").is_file():
+            continue
+        seen.add(name)
+        facts = json.loads((packages / name / "package.json").read_text(encoding="utf-8"))
+        waiting += sorted(facts.get("dependencies", {}))
+        title = f"{name} {facts.get('version', '')} ({facts.get('license', 'licence not named')})"
+        texts.append(f"{title}\n\n{_license_text(packages / name)}\n")
+    vendored = (path for path in (work / "src" / "lib" / "vendors").iterdir() if path.is_dir())
+    texts += [f"{folder.name}\n\n{_license_text(folder)}\n" for folder in vendored]
+    return f"\n{'-' * 80}\n".join(sorted(texts))
+
+
+def _license_text(package: Path) -> str:
+    files = sorted(
+        path for path in package.iterdir() if re.match("licen[cs]e|copying|notice", path.name, re.IGNORECASE)
+    )
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").strip() for path in files if path.is_file())
