@@ -49,14 +49,14 @@ def _guarded(words: Sequence[str], file: str, console: Console) -> int:
     except BrokenPipeError:
         forget_stdout()
         return _NOBODY_READS
-    except QwenfileError as error:
-        if debug:
-            raise
-        console.complain(str(error))
-        return error.exit_code
     except Exception as error:
         if debug:
-            raise
+            import traceback
+
+            traceback.print_exc()
+        if isinstance(error, QwenfileError):
+            console.complain(str(error))
+            return error.exit_code
         console.complain(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
         return ExitCode.FAILURE
 

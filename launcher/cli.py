@@ -23,7 +23,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         raise UsageError("no prompt", "give one after -p, in a file after -f, or on standard input")
     texts = [read_text(file) for file in options.files]
     system = system_prompt(options)
-    options = find_weights(options, place.bundle)
+    place = find_weights(options, place)
     with Session.start(options, place) as session:
         for notice in session.notices:
             console.complain(notice)

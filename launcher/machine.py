@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 
 
@@ -17,6 +18,12 @@ def usable_cores(root: Path = Path("/")) -> int:
     cores = {_siblings(root, cpu) for cpu in allowed}
     quota = _quota(root)
     return max(1, math.ceil(min(len(cores), quota)))
+
+
+def kernels() -> str:
+    """The CPU kernels that the engine has chosen (`zen4`, `haswell`, ...); "" where the system doesn't tell."""
+    found = re.search(r"ggml-cpu-(\w+)\.so", _read(Path("/proc/self/maps")))
+    return found[1] if found else ""
 
 
 def _siblings(root: Path, cpu: int) -> str:

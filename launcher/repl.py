@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.console import Console, keys_unseen
+from launcher.machine import kernels
 from launcher.options import LaunchOptions
 from launcher.session import Place, Session, find_weights
 from launcher.settings import model_facts, model_name, quantization
@@ -32,7 +33,7 @@ _LEAVE_HINT = "Ctrl-D or /exit leaves"
 
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
     """Talk until the person leaves. Returns the exit code."""
-    options = find_weights(options, place.bundle)
+    place = find_weights(options, place)
     options = replace(options, system=system_prompt(options), system_file=None)
     with Session.start(options, place) as session:
         prompt = _prompt_session(_history(options, place, console))
@@ -135,9 +136,9 @@ def banner(options: LaunchOptions, manifest: Manifest, session: Session, context
         parts.append(_count(int(count)))
     if kind := quantization(options, manifest):
         parts.append(kind)
-    gpus = [device for device in session.devices if device.kind != "cpu"]
-    computing = " + ".join(device.description.strip() or device.name for device in gpus or session.devices)
-    return f"{', '.join(parts)}; context {context_size:,} tokens; {computing or 'CPU'}\n/help for help, {_LEAVE_HINT}"
+    gpus = [device.description.strip() or device.name for device in session.devices if device.kind != "cpu"]
+    computing = " + ".join(gpus) or f"CPU {kernels()}".strip()
+    return f"{', '.join(parts)}; context {context_size:,} tokens; {computing}\n/help for help, {_LEAVE_HINT}"
 
 
 def _count(parameters: int) -> str:

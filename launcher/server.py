@@ -21,7 +21,7 @@ _TICK = 0.2
 
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
     """Serve until SIGINT or SIGTERM. Returns the exit code."""
-    options = find_weights(options, place.bundle)
+    place = find_weights(options, place)
     host = options.host or DEFAULT_HOST
     options = with_key(options, host)
     socket_path = host if host.endswith(".sock") else ""

@@ -38,11 +38,13 @@ _ENGINE_VARIABLES = ("LLAMA_ARG_", "LLAMA_API_KEY", "LLAMA_CACHE", "AIP_")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where this bundle runs: the bundle, the run cache, the environment."""
+    """Where this bundle runs: the bundle, the run cache, the environment. `weights`: the model's file if it is not
+    in the bundle (see `find_weights`)."""
 
     bundle: Bundle
     cache: Path
     env: Mapping[str, str]
+    weights: Path | None = None
 
 
 def forget_engine_settings(env: MutableMapping[str, str]) -> None:
@@ -51,16 +53,17 @@ def forget_engine_settings(env: MutableMapping[str, str]) -> None:
         del env[name]
 
 
-def find_weights(options: LaunchOptions, bundle: Bundle) -> LaunchOptions:
+def find_weights(options: LaunchOptions, place: Place) -> Place:
     """Decide where the weights are: `-m`, the bundle, or NAME.gguf beside a bundle without. Raises ModelError."""
-    if options.model is None and bundle.manifest.member(MODEL) is None:
-        beside = bundle.path.with_suffix(".gguf")
-        if not beside.is_file():
-            raise ModelError(f"{bundle.path.name} carries no weights, and {beside} is not there", "use -m FILE.gguf")
-        options = replace(options, model=beside)
-    if options.model is not None:
-        check_weights(options.model)
-    return options
+    bundle = place.bundle
+    weights = options.model
+    if weights is None and bundle.manifest.member(MODEL) is None:
+        weights = bundle.path.with_suffix(".gguf")
+        if not weights.is_file():
+            raise ModelError(f"{bundle.path.name} carries no weights, and {weights} is not there", "use -m FILE.gguf")
+    if weights is not None:
+        check_weights(weights)
+    return replace(place, weights=weights)
 
 
 def check_weights(path: Path) -> None:
@@ -102,7 +105,7 @@ class Session:
                 folder = cleanup.enter_context(private_folder(place.env))
                 listen = Listen(host=str(folder / "engine.sock"))
             command = engine_command(options, place.bundle.manifest, listen, gpu=gpu, cores=usable_cores())
-            model = _register_weights(engine, options, place.bundle)
+            model = _register_weights(engine, place)
             engine.start(("-m", model, *command.args))
             return cls(engine, listen, command.notices, cleanup.pop_all())
 
@@ -156,11 +159,11 @@ def open_engine(place: Place, *, verbose: bool) -> Engine:
     return engine
 
 
-def _register_weights(engine: Engine, options: LaunchOptions, bundle: Bundle) -> str:
+def _register_weights(engine: Engine, place: Place) -> str:
     """The name by which the engine opens the weights: inside the bundle in place, or a file."""
-    if options.model is not None:
-        return str(options.model)
-    engine.add_model(MODEL, bundle.path, bundle.require(MODEL).offset)
+    if place.weights is not None:
+        return str(place.weights)
+    engine.add_model(MODEL, place.bundle.path, place.bundle.require(MODEL).offset)
     return MODEL
 
 

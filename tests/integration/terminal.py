@@ -83,5 +83,9 @@ class Terminal:
         code = self._child.exitstatus
         return 128 + self._child.signalstatus if code is None else int(code)
 
+    def signal(self, number: int) -> None:
+        """Send the program a signal."""
+        self._child.kill(number)
+
     def kill(self) -> None:
         self._child.close(force=True)

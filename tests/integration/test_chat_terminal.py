@@ -1,6 +1,7 @@
 """The chat in a real pseudo-terminal, on a real bundle."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,3 +180,37 @@ def test_keys_typed_while_the_model_speaks_wait_for_the_prompt(chat: Terminal) -
     assert chat.prompts() >= before + 1
     answer = chat.text.split("Count to fifty.")[1].split(">>>")[0]
     assert "/stats" not in answer
+
+
+def test_sigterm_at_the_prompt_leaves_the_terminal_as_it_was(chat: Terminal) -> None:
+    before = chat.raw.count(b"\x1b[?2004l")
+    chat.signal(signal.SIGTERM)
+    assert chat.end() == 143
+    assert chat.raw.count(b"\x1b[?2004l") == before + 1
+    assert "Traceback" not in chat.text
+
+
+def test_a_dumb_terminal_is_served(run: Runner, demo_bundle: Path, home: Path) -> None:
+    it = Terminal([demo_bundle, "-t", "1", "--temp", "0", "--nothink"], {**run.env, "HOME": str(home), "TERM": "dumb"})
+    it.wait_for(">>>")
+    it.enter("What is the capital of France?")
+    it.wait_for("The capital of France is Paris.*>>>")
+    assert b"\x1b[2m" not in it.raw
+    it.type(CTRL_D)
+    assert it.end() == 0
+
+
+def test_control_sequences_of_the_model_are_shown_not_obeyed(run: Runner, demo_bundle: Path, home: Path) -> None:
+    evil = r'root ::= "\x1b]0;owned\x07\x1b[2Jdone"'
+    it = open_chat(run, demo_bundle, home, "--nothink", "--grammar", evil)
+    assert "␛]0;owned␇␛[2Jdone" in it.ask("Hello!")
+    assert it.screen.title != "owned"
+    it.kill()
+
+
+def test_a_broken_state_folder_is_said_once(run: Runner, demo_bundle: Path, home: Path) -> None:
+    (home / ".local").write_text("a file where a folder should be")
+    it = open_chat(run, demo_bundle, home)
+    assert "history" in it.text
+    assert "off" in it.ask("/think off")
+    it.kill()

@@ -105,6 +105,18 @@ def test_other_weights(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-
     assert cli("-m", GGUF, "-p", "What is the capital of France?").out == "The capital of France is Paris.\n"
 
 
+def test_weights_beside_the_bundle(run: Runner, base: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "side.run"
+    assert run.qwenfile("build", "--demo", "--base", base, "--external-weights", "-o", bundle).code == 0
+    question = (bundle, "--cli", *STEADY, "-p", "What is the capital of France?")
+    assert run(*question, cwd=Path("/")).out == "The capital of France is Paris.\n"
+    (tmp_path / "side.gguf").rename(tmp_path / "other.gguf")
+    lost = run(*question)
+    assert (lost.code, lost.out) == (3, "")
+    assert "side.gguf is not there" in lost.one_line
+    assert run(*question, "-m", tmp_path / "other.gguf").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "words"),
     [

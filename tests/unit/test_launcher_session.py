@@ -10,7 +10,7 @@ from bundler import writer
 from launcher import machine
 from launcher.options import Face, LaunchOptions
 from launcher.server import choose_port, has_desktop, is_private, page_url, with_key
-from launcher.session import check_weights, explain, find_weights, forget_engine_settings
+from launcher.session import Place, check_weights, explain, find_weights, forget_engine_settings
 from launcher.unpack import unpack_engine
 from runtime.bundle import LAUNCHER, Bundle, Header, Manifest
 from runtime.errors import CacheError, ExitCode, ListenError, ModelError
@@ -49,11 +49,11 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_weights_takes_those_beside_it(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "qwen3.run", x=b"1")
+    place = Place(bundle=make_bundle(tmp_path / "qwen3.run", x=b"1"), cache=tmp_path, env={})
     with pytest.raises(ModelError, match=r"qwen3\.run carries no weights, and .*qwen3\.gguf is not there"):
-        find_weights(LaunchOptions(), bundle)
+        find_weights(LaunchOptions(), place)
     (tmp_path / "qwen3.gguf").write_bytes(b"GGUF....")
-    assert find_weights(LaunchOptions(), bundle).model == tmp_path / "qwen3.gguf"
+    assert find_weights(LaunchOptions(), place).weights == tmp_path / "qwen3.gguf"
 
 
 @pytest.mark.parametrize(
