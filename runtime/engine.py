@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtime.errors import ListenError, ModelError, QwenfileError, UsageError
+from runtime.errors import QwenfileError
 
 # "llama_model_load: error loading model: …" and "srv    load_model: failed …": who said it helps nobody here
 _SPEAKER = re.compile(r"^(?:(?:srv|slot|que|res|cmn)\s+)?\s*[A-Za-z_][\w~:]*: +(?=\S)")
@@ -126,20 +126,6 @@ class Engine:
     def last_error(self) -> str:
         """The reason of the last failure in one line, from the engine's log; "" when it logged none."""
         return _one_line(_text(self._library.engine_last_error))
-
-    def failure(self) -> QwenfileError:
-        """Why the engine ended, as the error to raise: arguments, address, model, memory or something else."""
-        lines = "\n".join(self.error_lines())
-        reason = self.last_error() or "it logged no reason"
-        if self.exit_code == 2:
-            return UsageError(f"the engine refuses its arguments: {reason}")
-        if "couldn't bind" in lines or "couldn't start HTTP listener" in lines:
-            return ListenError(f"the engine cannot listen: {reason}", "another program may use the address; try --port")
-        if "insufficient memory" in lines or "failed to allocate" in lines:
-            return EngineError(f"not enough memory: {reason}", "try a smaller context (-c)")
-        if "failed to load model" in lines or "failed to load draft model" in lines:
-            return ModelError(f"the engine cannot load the model: {reason}")
-        return EngineError(f"the engine failed: {reason}")
 
     def error_lines(self) -> tuple[str, ...]:
         """All error lines since the last start as they were logged, oldest first."""

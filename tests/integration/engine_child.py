@@ -142,8 +142,8 @@ def fail(given: Seen) -> Seen:
         resource.setrlimit(resource.RLIMIT_AS, (given["limit"], given["limit"]))
     served = Served(given)
     ready = served.start()
-    seen = {"ready": ready, "code": served.engine.exit_code, "reason": str(served.engine.failure())}
-    return seen | {"failure": type(served.engine.failure()).__name__, "stopped": served.engine.stop(PATIENCE)}
+    seen = {"ready": ready, "code": served.engine.exit_code, "reason": served.engine.last_error()}
+    return seen | {"lines": served.engine.error_lines(), "stopped": served.engine.stop(PATIENCE)}
 
 
 def again(given: Seen) -> Seen:

@@ -297,35 +297,34 @@ def test_reason_of_a_model_that_does_not_load(child: Any, tmp_path: Path, kind: 
     assert not seen["ready"]
     assert seen["code"] == 1
     assert words in seen["reason"]
-    assert seen["failure"] == "ModelError"
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
-    ("arguments", "failure", "words"),
+    ("arguments", "code", "words"),
     [
-        (["-c", "abc"], "UsageError", '"-c": expected a number'),
-        (["--temp"], "UsageError", "expected value for argument"),
-        (["--no-such-flag"], "UsageError", "invalid argument: --no-such-flag"),
-        (["--version"], "UsageError", "invalid argument: --version"),
-        (["--device", "CUDA7"], "UsageError", "invalid device: CUDA7"),
-        (["--chat-template", "{{ x"], "UsageError", ""),
-        (["--lora", "/nowhere.gguf"], "EngineError", "/nowhere.gguf"),
-        (["-md", "/nowhere.gguf"], "ModelError", "/nowhere.gguf"),
+        (["-c", "abc"], 2, '"-c": expected a number'),
+        (["--temp"], 2, "expected value for argument"),
+        (["--no-such-flag"], 2, "invalid argument: --no-such-flag"),
+        (["--version"], 2, "invalid argument: --version"),
+        (["--device", "CUDA7"], 2, "invalid device: CUDA7"),
+        (["--chat-template", "{{ x"], 2, ""),
+        (["--lora", "/nowhere.gguf"], 1, "/nowhere.gguf"),
+        (["-md", "/nowhere.gguf"], 1, "/nowhere.gguf"),
     ],
 )
-def test_reason_of_arguments_that_do_not_work(child: Any, arguments: list[str], failure: str, words: str) -> None:
+def test_reason_of_arguments_that_do_not_work(child: Any, arguments: list[str], code: int, words: str) -> None:
     seen, _ = child("fail", more=arguments)
     assert not seen["ready"]
     assert words in seen["reason"]
-    assert seen["failure"] == failure
+    assert seen["code"] == code
     assert "\n" not in seen["reason"]
 
 
 def test_reason_when_memory_is_short(child: Any) -> None:
     seen, _ = child("fail", more=["-c", "2000000"], limit=4 * 1024**3)
-    assert seen["failure"] == "EngineError"
-    assert "not enough memory" in seen["reason"]
+    assert seen["code"] == 1
+    assert any("allocat" in line for line in seen["lines"])
 
 
 def test_reason_when_the_address_is_taken(child: Any) -> None:
@@ -334,7 +333,8 @@ def test_reason_when_the_address_is_taken(child: Any) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         seen, _ = child("fail", args=["-m", "model.gguf", "--host", "127.0.0.1", "--port", port])
-    assert seen["failure"] == "ListenError"
+    assert seen["code"] == 1
+    assert "couldn't bind" in seen["reason"]
     assert port in seen["reason"]
 
 
