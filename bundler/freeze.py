@@ -60,9 +60,12 @@ _LEXER_IMPORT = re.compile(r"^ *(?:from|import) pygments\.lexers(?:\.| import )(
 UNUSED_HOOKS = frozenset({"pyi_rth_inspect", "pyi_rth_pkgutil"})
 
 # The program's first lines. PyInstaller's loader points the dynamic linker at _internal/ and starts itself again;
-# programs that the launcher starts (a browser) must not inherit that.
+# programs that the launcher starts (a browser) must not inherit that. Until the launcher has handlers of its own,
+# Ctrl-C ends the program without a traceback.
 ENTRY = """\
+import _signal
 import os
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
 if before is not None:
     os.environ["LD_LIBRARY_PATH"] = before
