@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pexpect
-import pyte
 import pytest
 
 from tests.integration.conftest import ROOT, Runner
+from tests.integration.terminal import Terminal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Run by CI itself, which is this test suite and its preparation; a test cannot start them.
@@ -126,31 +125,15 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
 @pytest.mark.parametrize("example", [e for e in EXAMPLES if e.typed], ids=lambda e: e.command)
 def test_chat(run: Runner, desk: Path, example: Example) -> None:
     """Type what the README types; the screen must show what the README shows, in its order."""
-    screen = pyte.Screen(120, 200)
-    stream = pyte.Stream(screen)
-    chat = pexpect.spawn(
-        "bash", ["-c", example.command], cwd=str(desk), env=dict(run.env), encoding="utf-8", dimensions=(200, 120)
-    )
-
-    def shown() -> str:
-        return "\n".join(line.rstrip() for line in screen.display).rstrip()
-
-    def read_until(wanted: re.Pattern[str]) -> None:
-        while not wanted.search(shown()):
-            try:
-                stream.feed(chat.read_nonblocking(65536, timeout=60))
-            except (pexpect.TIMEOUT, pexpect.EOF):
-                pytest.fail(f"{wanted.pattern!r} is not on the screen:\n{shown()}")
-
+    terminal = Terminal(["bash", "-c", f"cd {desk} && {example.command}"], run.env, columns=120, rows=50)
     expected = r"\A"
     for line in example.output:
         if line.startswith((">>> ", "... ")):
             # The prompt must stand at the end of the screen, empty, before anything is typed.
-            read_until(re.compile(expected + ".*" + re.escape(line[:3]) + r"\Z", re.DOTALL))
-            chat.sendline(line[4:])
-        expected += ".*" + ".*".join(map(re.escape, line.rstrip().split("...") if line[:4] != "... " else [line]))
-    chat.expect(pexpect.EOF, timeout=60)
-    stream.feed(chat.before or "")
-    chat.close()
-    assert chat.exitstatus == os.EX_OK
-    assert re.search(expected, shown(), re.DOTALL), shown()
+            terminal.wait_for(expected + ".*" + re.escape(line[:3]) + r"\Z")
+            terminal.enter(line[4:])
+            expected += ".*" + re.escape(line.rstrip())
+        else:
+            expected += ".*" + ".*".join(map(re.escape, line.rstrip().split("...")))
+    assert terminal.end() == os.EX_OK
+    assert re.search(expected, terminal.text, re.DOTALL), terminal.text
