@@ -64,7 +64,6 @@ OPTIONS = {
     "GIT_EXE": "",  # else ggml marks its version with the state of whatever repository is around
 }
 BARE_TARGETS = ("llama-server", "llama-completion", "llama-bench")
-BARE_LIBRARIES = ("llama-server-impl", "llama-completion-impl", "llama-bench-impl", "llama-common", "llama", "mtmd")
 ENGINE_LIBRARIES = ("engine", "llama-server-impl", "llama-common", "llama", "mtmd", "ggml", "ggml-base")
 LICENSE_FILES = {
     "llama.cpp": "LICENSE",
