@@ -219,6 +219,10 @@ def _forget_other_inputs(plan: Plan, tree: Path) -> None:
 
 
 def _configure(steps: Steps, sources: Path, tree: Path, options: dict[str, str]) -> None:
+    cache = tree / "CMakeCache.txt"
+    home = f"CMAKE_HOME_DIRECTORY:INTERNAL={sources.as_posix()}\n"
+    if cache.is_file() and home not in cache.read_text(encoding="utf-8"):
+        cache.unlink()  # another checkout configured this tree; what it compiled stays good
     ninja = _tool("ninja")
     defines = [f"-D{name}={value}" for name, value in options.items()]
     command = [_tool("cmake"), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", "-S", sources, "-B", tree, *defines]
