@@ -37,6 +37,20 @@ ENGINE_API int engine_flags(char * json, size_t size);
 // 0 when the server would accept these arguments (argv[0] is skipped), else 1 and the reason in `text`.
 ENGINE_API int engine_check_args(int argc, char ** argv, char * text, size_t size);
 
+// Read the vocabulary of model `name` (a registered name or a file) and nothing else of it, for the two functions below.
+// 0, or 1 and the reason in engine_last_error.
+ENGINE_API int engine_load_vocabulary(const char * name);
+
+// The number of tokens of `text` as the server would read a prompt, -1 without a vocabulary; copies the first `size`.
+ENGINE_API int engine_tokenize(const char * text, size_t length, int32_t * tokens, size_t size);
+
+// The bytes of a token, which need not be whole characters, without an end mark; returns their number, and copies them
+// only if there is room.
+ENGINE_API int engine_piece(int32_t token, char * text, size_t size);
+
+// -1 when grammar `gbnf` is fine; else the byte where it isn't, or -2 where no place is to blame, and the reason.
+ENGINE_API int64_t engine_check_grammar(const char * gbnf, char * reason, size_t size);
+
 // Serve until engine_stop. Returns 0 after engine_stop, 2 for arguments that are wrong, 1 for any other failure;
 // engine_last_error has the reason. Installs no signal handlers and never ends the process.
 ENGINE_API int engine_serve(int argc, char ** argv);

@@ -19,6 +19,9 @@ extern "C" ENGINE_INTERNAL void engine_backends_load(const char * dir);
 ENGINE_INTERNAL void engine_models_add(const std::string & name, const std::string & file, int64_t offset);
 ENGINE_INTERNAL void engine_models_cancel(bool on); // while on, loading a registered model ends with an error
 
+// grammar.cpp in llama: -1 if the grammar is fine, else the byte where it isn't (-2: no place) and the reason
+ENGINE_INTERNAL int64_t engine_grammar_check(const char * gbnf, std::string & reason);
+
 // logs.cpp in llama-common
 ENGINE_INTERNAL void        engine_logs_catch();                                 // llama's and ggml's own log, too
 ENGINE_INTERNAL void        engine_logs_forget();                                // errors of an earlier run
