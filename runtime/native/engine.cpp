@@ -18,6 +18,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 // upstream's tools/server/server.cpp and server-stream.h; without argv it installs no signal handlers
 int  llama_server(common_params & params, int argc, char ** argv);
@@ -36,6 +37,10 @@ std::mutex              state_mutex;
 std::condition_variable state_changed;
 state                   current     = state::IDLE;
 bool                    stop_wanted = false;
+
+std::vector<std::string> allowed_hosts; // engine_configure
+size_t                   max_body = 0;
+std::string              page_name;
 
 void enter(state next) {
     std::lock_guard<std::mutex> lock(state_mutex);
@@ -84,6 +89,13 @@ int serve(int argc, char ** argv) {
         return 2;
     }
     engine_logs_threshold();
+    std::vector<std::string> hosts = allowed_hosts;
+    for (const std::string & host : params.hostnames) {
+        if (host != "0.0.0.0" && host != "::") { // no address of anybody's
+            hosts.push_back(host);
+        }
+    }
+    engine_http_rules(hosts, params.cors_origins, max_body, page_name);
     llama_backend_init();
     llama_numa_init(params.numa);
     server_stream_session_manager_start();
@@ -157,6 +169,21 @@ extern "C" int engine_check_args(int argc, char ** argv, char * text, size_t siz
     const bool    ok = engine_arguments_parse(argc, argv, params, error);
     copy_out(error, text, size);
     return ok ? 0 : 1;
+}
+
+extern "C" int engine_configure(const char * json) {
+    try {
+        const auto settings = nlohmann::ordered_json::parse(json);
+        const auto sampling = settings.value("sampling", nlohmann::ordered_json::object());
+        const auto nothing  = nlohmann::ordered_json::object();
+        allowed_hosts       = settings.value("allowed_hosts", std::vector<std::string>());
+        max_body            = settings.value("max_body", static_cast<size_t>(0));
+        page_name           = settings.value("model", std::string());
+        engine_chat_presets(sampling.value("thinking", nothing).dump(), sampling.value("non_thinking", nothing).dump());
+        return 0;
+    } catch (const std::exception &) {
+        return 1;
+    }
 }
 
 extern "C" int engine_serve(int argc, char ** argv) {

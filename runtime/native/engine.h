@@ -37,6 +37,12 @@ ENGINE_API int engine_flags(char * json, size_t size);
 // 0 when the server would accept these arguments (argv[0] is skipped), else 1 and the reason in `text`.
 ENGINE_API int engine_check_args(int argc, char ** argv, char * text, size_t size);
 
+// What the server's arguments cannot say, as a JSON object; for the next engine_serve and those after it. 0, or 1 when
+// it is none. Keys: "allowed_hosts" (array: names that requests may use for this server beside its addresses), "model"
+// (title of the page), "max_body" (bytes; larger requests get 413), "sampling" ({"thinking": {...}, "non_thinking":
+// {...}}: fields for chat requests that do not name them).
+ENGINE_API int engine_configure(const char * json);
+
 // Read the vocabulary of model `name` (a registered name or a file) and nothing else of it, for the two functions below.
 // 0, or 1 and the reason in engine_last_error.
 ENGINE_API int engine_load_vocabulary(const char * name);

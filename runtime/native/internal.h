@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 struct common_params;
 
@@ -34,3 +35,11 @@ ENGINE_INTERNAL std::string engine_logs_errors();
 // arguments.cpp in llama-common
 ENGINE_INTERNAL bool        engine_arguments_parse(int argc, char ** argv, common_params & params, std::string & error);
 ENGINE_INTERNAL std::string engine_arguments_table();
+
+// http.cpp in llama-server-impl: whom the next server answers. `origins` as in --cors-origins; hosts are names or
+// addresses, "*" for all; `max_body` in bytes, 0 for upstream's own limit; `model` is the page's title.
+ENGINE_INTERNAL void engine_http_rules(const std::vector<std::string> & hosts, const std::string & origins,
+                                       size_t max_body, const std::string & model);
+
+// chat.cpp in server-context: JSON objects of sampling fields for requests that think, and that do not.
+ENGINE_INTERNAL void engine_chat_presets(const std::string & thinking, const std::string & direct);
