@@ -11,7 +11,7 @@ from typing import Any
 from bundler.edit import encode_args
 from bundler.model import Model
 from bundler.platforms import platform_of
-from bundler.writer import Progress, Source, check_output, create
+from bundler.writer import Progress, check_output, create
 from runtime.bundle import ALIGNMENT, ARGS, MODEL, Bundle
 from runtime.errors import QwenfileError, UsageError
 
@@ -56,7 +56,7 @@ def assemble(order: Order, progress: Progress) -> Built:
             "add --external-weights",
         )
     _check_room(out.parent, size)
-    source = Source(path=order.model.path, length=order.model.file_size)
+    source = order.model.source
     with _copied_weights(weights, order, progress) as external, create(out, force=order.force) as writer:
         writer.copy_base(order.base)
         if not external:
@@ -73,9 +73,7 @@ def assemble(order: Order, progress: Progress) -> Built:
             )
         )
     written = out.stat().st_size
-    return Built(
-        out=out, size=written, added=written - (0 if weights else order.model.file_size), weights=weights
-    )
+    return Built(out=out, size=written, added=written - (0 if weights else order.model.file_size), weights=weights)
 
 
 @contextmanager
@@ -85,7 +83,7 @@ def _copied_weights(weights: Path | None, order: Order, progress: Progress) -> I
         yield None
         return
     existed = weights.exists()
-    source = Source(path=order.model.path, length=order.model.file_size)
+    source = order.model.source
     with create(weights, force=order.force) as writer:
         size, sha256 = writer.add_plain(source, progress)
     weights.chmod(0o666 & ~_umask())
@@ -104,7 +102,7 @@ def _umask() -> int:
 
 
 def _check_not_input(path: Path, order: Order) -> None:
-    for given in (order.model.path, order.base.path):
+    for given in (*order.model.whole.files, order.base.path):
         if path.exists() and given.exists() and path.samefile(given):
             raise UsageError(f"the output {path} is the input {given}", "choose another -o")
 

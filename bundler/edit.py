@@ -84,7 +84,7 @@ def upgrade(bundle: Bundle, base: Bundle, out: Path, *, force: bool, progress: P
         for name in (MODEL, DRAFT):
             member = bundle.manifest.member(name)
             if member:
-                source = Source(path=bundle.path, start=member.offset, length=member.size)
+                source = Source.of(bundle.path, member.size, member.offset)
                 copied = writer.add_weights(name, source, progress)
                 if copied.sha256 != member.sha256:
                     raise bundle.damaged(member, "its SHA-256 differs")

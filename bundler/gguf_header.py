@@ -1,4 +1,4 @@
-"""Read a GGUF file's header: key-values and tensor table, checked against the file's size. For `model` alone.
+"""Read a GGUF file's header: key-values and tensor table, checked against the file's size. For the bundler alone.
 
 The package gguf reads a header by making one numpy object per array element: seconds for a vocabulary of 150,000
 tokens. This reader walks strings and skips them; long arrays are kept as a length only. It never reads tensor data
@@ -18,6 +18,10 @@ SUPPORTED_VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 KEPT_ARRAY = 64  # elements; longer arrays (vocabulary, merges) are only counted
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
+# Far more than any model has, so that a damaged count or length costs no memory: the largest Qwen3 has 1,131 tensors,
+# some 40 keys, and a few kB of text in them (arrays are not kept).
+MAX_COUNT = 65_536
+MAX_TEXT = 32 * 1024 * 1024  # bytes of strings kept altogether
 
 
 class ValueType(IntEnum):
@@ -76,7 +80,8 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class GGUFHeader:
-    """A parsed header. `data_start` is the file offset of the tensor data, a multiple of `alignment`."""
+    """A parsed header. `data_start` is the file offset of the tensor data, a multiple of `alignment`; `spans` says
+    where in the file each key-value's bytes are, from the length of the key to the end of the value."""
 
     path: Path
     file_size: int
@@ -85,6 +90,19 @@ class GGUFHeader:
     tensors: tuple[Tensor, ...]
     alignment: int
     data_start: int
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def integer(self, key: str, default: int = 0) -> int:
+        """A whole number of the header; `default` if there is none. Raises ModelError if it is something else."""
+        value = self.values.get(key, default)
+        if not isinstance(value, int) or not 0 <= value < 1 << 62:
+            raise ModelError(f"{self.path} is damaged: {key} is {_short(value)}")
+        return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 @dataclass(kw_only=True)
@@ -94,6 +112,7 @@ class _Cursor:
     path: Path
     data: mmap.mmap
     position: int = 0
+    text: int = 0
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +141,9 @@ class _Cursor:
         length = self.scalar(_U64, what)
         start = self.position
         self.skip(length, what)
+        self.text += length
+        if self.text > MAX_TEXT:
+            raise ModelError(f"{self.path} is damaged: its {what} has {length:,} bytes of text")
         return self.data[start : start + length].decode("utf-8", "replace")
 
     def skip_strings(self, count: int, what: str) -> None:
@@ -142,20 +164,20 @@ def _value(cursor: _Cursor, kind: int, key: str) -> Any:
     try:
         kind = ValueType(kind)
     except ValueError:
-        raise ModelError(f"{cursor.path} is damaged: key {key!r} has the unknown type {kind}") from None
+        raise ModelError(f"{cursor.path} is damaged: key {_short(key)} has the unknown type {kind}") from None
     if kind is ValueType.STRING:
-        return cursor.string(f"key {key!r}")
+        return cursor.string(f"key {_short(key)}")
     if kind is ValueType.ARRAY:
         return _array(cursor, key)
-    return cursor.scalar(_SCALARS[kind], f"key {key!r}")
+    return cursor.scalar(_SCALARS[kind], f"key {_short(key)}")
 
 
 def _array(cursor: _Cursor, key: str) -> ArrayValue:
-    what = f"array {key!r}"
+    what = f"array {_short(key)}"
     number = cursor.scalar(_U32, what)
     length = cursor.scalar(_U64, what)
     if number not in list(ValueType) or number == ValueType.ARRAY:
-        raise ModelError(f"{cursor.path} is damaged: array {key!r} has elements of the unsupported type {number}")
+        raise ModelError(f"{cursor.path} is damaged: array {_short(key)} has elements of the unsupported type {number}")
     kind = ValueType(number)
     least = 8 if kind is ValueType.STRING else _SCALARS[kind].size
     if length * least > cursor.size - cursor.position:
@@ -174,7 +196,7 @@ def _tensor(cursor: _Cursor, index: int) -> Tensor:
     name = cursor.string(what)
     dimensions = cursor.scalar(_U32, what)
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise ModelError(f"{cursor.path} is damaged: tensor {name!r} has {dimensions} dimensions")
+        raise ModelError(f"{cursor.path} is damaged: tensor {_short(name)} has {dimensions} dimensions")
     shape = tuple(cursor.scalar(_U64, what) for _ in range(dimensions))
     return Tensor(name=name, shape=shape, type=cursor.scalar(_U32, what), offset=cursor.scalar(_U64, what))
 
@@ -197,6 +219,8 @@ def _parse(cursor: _Cursor) -> GGUFHeader:
         raise ModelError(f"{cursor.path} has GGUF version {version}; 2 and 3 are supported", "convert the model again")
     tensor_count = cursor.scalar(_U64, "tensor count")
     value_count = cursor.scalar(_U64, "key count")
+    if max(tensor_count, value_count) > MAX_COUNT:
+        raise ModelError(f"{cursor.path} is damaged: it claims {tensor_count:,} tensors and {value_count:,} keys")
     # A key takes at least 13 bytes (length, type, one byte of value), a tensor at least 32.
     if value_count * 13 + tensor_count * 32 > cursor.size - cursor.position:
         raise ModelError(
@@ -205,11 +229,14 @@ def _parse(cursor: _Cursor) -> GGUFHeader:
             "copy or download it again",
         )
     values: dict[str, Any] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for index in range(value_count):
+        start = cursor.position
         key = cursor.string(f"key {index}")
         if key in values:
-            raise ModelError(f"{cursor.path} is damaged: key {key!r} stands twice")
-        values[key] = _value(cursor, cursor.scalar(_U32, f"key {key!r}"), key)
+            raise ModelError(f"{cursor.path} is damaged: key {_short(key)} stands twice")
+        values[key] = _value(cursor, cursor.scalar(_U32, f"key {_short(key)}"), key)
+        spans[key] = (start, cursor.position)
     tensors = tuple(_tensor(cursor, index) for index in range(tensor_count))
     alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1) or alignment > 1 << 20:
@@ -222,6 +249,7 @@ def _parse(cursor: _Cursor) -> GGUFHeader:
         tensors=tensors,
         alignment=alignment,
         data_start=-(-cursor.position // alignment) * alignment,
+        spans=spans,
     )
 
 

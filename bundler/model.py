@@ -1,13 +1,17 @@
 """Check and describe a GGUF model before anything is written. Raises ModelError; prints nothing."""
 
-import math
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bundler.gguf_header import ArrayValue, GGUFHeader, Tensor, read_header
+from bundler.gguf_header import ArrayValue, GGUFHeader
+from bundler.gguf_tensors import elements, type_name
+from bundler.shards import Whole, open_whole
+from bundler.writer import Source
 from runtime.errors import ModelError
-from runtime.presets import preset
+from runtime.memory import Shape
+from runtime.presets import is_quantized, preset
 
 ARCHITECTURES = ("qwen3", "qwen3moe")
 # Keys llama.cpp's loader needs for both architectures (llama-model.cpp, load_hparams).
@@ -23,33 +27,80 @@ REQUIRED_TENSORS = ("token_embd.weight", "output_norm.weight")
 BLOCK_TENSORS = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm")
 DENSE_TENSORS = ("ffn_gate", "ffn_up", "ffn_down")
 MOE_TENSORS = ("ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
-UNQUANTIZED = ("F32", "F16", "BF16")
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+TEMPLATE = "tokenizer.chat_template"
+OUR_TEMPLATE = Path(__file__).with_name("qwen3.jinja")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What the builder knows about a checked model. Sizes in bytes, `context_length` in tokens."""
+    """What the builder knows about a checked model. Sizes in bytes, `context_length` in tokens.
 
-    path: Path
-    file_size: int
+    `active`: parameters that a token passes through, fewer than `parameters` in a mixture of experts. `template`:
+    `Qwen3`, `other`, `none`, or `qwenfile's` once `with_template` has put one in. `tensor_types`: how the tensors of
+    a kind are stored. `foreign`: not one of ARCHITECTURES.
+    """
+
+    whole: Whole
     architecture: str
     name: str
     parameters: int
+    active: int
     quantization: str
     context_length: int
     layers: int
-    has_chat_template: bool
+    template: str
+    rope_scaling: str
+    tokenizer: str
+    vocabulary: int
+    tensor_types: dict[str, str]
+    shape: Shape | None
+
+    @property
+    def path(self) -> Path:
+        """The file, or the first of the shards."""
+        return self.whole.files[0]
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the GGUF as a bundle carries it."""
+        return self.source.length
+
+    @property
+    def source(self) -> Source:
+        """Where these bytes come from."""
+        return self.whole.source
+
+    @property
+    def foreign(self) -> bool:
+        """Let through by `--allow-any-architecture`."""
+        return self.architecture not in ARCHITECTURES
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the GGUF as a bundle carries it has one."""
+        return self.template != "none"
 
     @property
     def quantized(self) -> bool:
         """Whether the weights are quantized, which changes Qwen3's recommended presence penalty."""
-        return self.quantization not in UNQUANTIZED
+        return is_quantized(self.quantization)
 
     def facts(self) -> dict[str, Any]:
         """The manifest's `model` object."""
-        facts = asdict(self)
-        del facts["path"]
-        return facts
+        return {
+            "file_size": self.file_size,
+            "architecture": self.architecture,
+            "name": self.name,
+            "parameters": self.parameters,
+            "active_parameters": self.active,
+            "quantization": self.quantization,
+            "context_length": self.context_length,
+            "layers": self.layers,
+            "has_chat_template": self.has_chat_template,
+            "template": self.template,
+            "shape": self.shape.facts() if self.shape else None,
+        }
 
     def sampling(self) -> dict[str, Any]:
         """The manifest's `sampling` object: Qwen3's published settings for both modes."""
@@ -58,34 +109,53 @@ class Model:
         }
 
 
-def load(path: Path) -> Model:
-    """Read and check the model at `path`; its weights are not read. Raises ModelError."""
-    header = read_header(path)
+def load(path: Path, *, any_architecture: bool = False) -> Model:
+    """Read and check the model at `path`, or the set of shards it belongs to; its weights are not read.
+
+    `any_architecture`: others than Qwen3's too, about which less can be checked. Raises ModelError.
+    """
+    whole = open_whole(path)
+    header = whole.header
     architecture = header.values.get("general.architecture")
-    if architecture not in ARCHITECTURES:
+    if architecture not in ARCHITECTURES and not (any_architecture and isinstance(architecture, str)):
         raise ModelError(
             f"{path} has the architecture {architecture!r}; qwenfile bundles {' and '.join(ARCHITECTURES)}",
-            "name a Qwen3 model",
+            "name a Qwen3 model, or try your luck with --allow-any-architecture",
         )
     _check_keys(header, architecture)
-    sizes = _tensor_sizes(header)
-    _check_extents(header, sizes)
-    _check_tensors(header, architecture)
+    if architecture in ARCHITECTURES:
+        _check_tensors(header, architecture)
+    parameters = sum(map(elements, header.tensors))
+    tokens = header.values["tokenizer.ggml.tokens"]
     return Model(
-        path=path,
-        file_size=header.file_size,
+        whole=whole,
         architecture=architecture,
         name=str(header.values.get("general.name") or path.stem),
-        parameters=sum(math.prod(tensor.shape) for tensor in header.tensors),
+        parameters=parameters,
+        active=parameters - _idle(header, architecture),
         quantization=_quantization(header),
-        context_length=header.values[f"{architecture}.context_length"],
-        layers=header.values[f"{architecture}.block_count"],
-        has_chat_template=isinstance(header.values.get("tokenizer.chat_template"), str),
+        context_length=header.integer(f"{architecture}.context_length"),
+        layers=header.integer(f"{architecture}.block_count"),
+        template=_template_kind(header),
+        rope_scaling=_rope_scaling(header, architecture),
+        tokenizer=" ".join(str(header.values.get(f"tokenizer.ggml.{key}", "?")) for key in ("model", "pre")),
+        vocabulary=tokens.length,
+        tensor_types=_tensor_types(header),
+        shape=_shape(whole, architecture, tokens.length) if architecture in ARCHITECTURES else None,
     )
 
 
+def with_template(model: Model) -> Model:
+    """The model with qwenfile's own chat template of Qwen3's semantics in its header, if it has none."""
+    if model.has_chat_template or model.foreign:
+        return model
+    template = OUR_TEMPLATE.read_text(encoding="utf-8")
+    return replace(model, whole=model.whole.with_values({TEMPLATE: template}), template="qwenfile's")
+
+
 def _check_keys(header: GGUFHeader, architecture: str) -> None:
-    keys = [f"{architecture}.{key}" for key in REQUIRED_KEYS]
+    required = REQUIRED_KEYS if architecture in ARCHITECTURES else ("context_length", "block_count")
+    keys = [f"{architecture}.{key}" for key in required]
     if architecture == "qwen3moe":
         keys += [f"{architecture}.{key}" for key in REQUIRED_MOE_KEYS]
     missing = [key for key in keys if key not in header.values]
@@ -93,76 +163,120 @@ def _check_keys(header: GGUFHeader, architecture: str) -> None:
         missing.append("tokenizer.ggml.tokens")
     if missing:
         raise ModelError(f"{header.path} lacks {', '.join(missing)}", "convert the model again with llama.cpp")
-    for key in (f"{architecture}.context_length", f"{architecture}.block_count"):
+    for key in keys:
         value = header.values[key]
-        if not isinstance(value, int) or not 0 < value < 1 << 31:
-            raise ModelError(f"{header.path} is damaged: {key} is {value!r}")
-
-
-def _tensor_sizes(header: GGUFHeader) -> list[int]:
-    """Bytes of each tensor's data, from its shape and type."""
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    sizes = []
-    for tensor in header.tensors:
-        try:
-            block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.type)]
-        except (ValueError, KeyError):
-            raise ModelError(f"{header.path}: tensor {tensor.name!r} has the unknown type {tensor.type}") from None
-        if 0 in tensor.shape or tensor.shape[0] % block:
-            raise ModelError(
-                f"{header.path} is damaged: tensor {tensor.name!r} has rows of {tensor.shape[0]}, not {block} × n"
-            )
-        sizes.append(math.prod(tensor.shape) // block * block_bytes)
-    return sizes
-
-
-def _check_extents(header: GGUFHeader, sizes: list[int]) -> None:
-    """Every tensor aligned, inside the file, and none over another."""
-    names: set[str] = set()
-    end, before = 0, ""
-    for tensor, size in sorted(zip(header.tensors, sizes, strict=True), key=lambda row: row[0].offset):
-        if tensor.name in names:
-            raise ModelError(f"{header.path} is damaged: tensor {tensor.name!r} stands twice")
-        names.add(tensor.name)
-        if tensor.offset % header.alignment:
-            raise ModelError(f"{header.path} is damaged: tensor {tensor.name!r} is not aligned to {header.alignment}")
-        if tensor.offset < end:
-            raise ModelError(f"{header.path} is damaged: tensors {before!r} and {tensor.name!r} overlap")
-        end, before = tensor.offset + size, tensor.name
-    needed = header.data_start + end
-    if needed > header.file_size:
-        raise ModelError(
-            f"{header.path} is truncated: its tensors need {needed:,} bytes, the file has {header.file_size:,}",
-            "copy or download it again",
-        )
+        whole_number = isinstance(value, int) and 0 < value < 1 << 31
+        if not whole_number and not key.endswith("epsilon"):
+            raise ModelError(f"{header.path} is damaged: {key} is {value!r:.40}")
 
 
 def _check_tensors(header: GGUFHeader, architecture: str) -> None:
-    """The tensors that llama.cpp's loader needs are there."""
-    present = {tensor.name for tensor in header.tensors}
+    """The tensors that llama.cpp's loader needs are there, and the embedding has a row for every token."""
+    present = {tensor.name: tensor for tensor in header.tensors}
     kinds = BLOCK_TENSORS + (MOE_TENSORS if architecture == "qwen3moe" else DENSE_TENSORS)
-    layers = header.values[f"{architecture}.block_count"]
+    layers = header.integer(f"{architecture}.block_count")
     if layers * len(kinds) > len(present):
         raise ModelError(f"{header.path} lacks tensors: {len(present):,} for {layers:,} layers", "download it again")
     wanted = [*REQUIRED_TENSORS, *(f"blk.{layer}.{kind}.weight" for layer in range(layers) for kind in kinds)]
     missing = [name for name in wanted if name not in present]
     if missing:
         raise ModelError(f"{header.path} lacks {len(missing)} tensors, the first is {missing[0]}", "download it again")
+    shape = present[EMBEDDING].shape
+    tokens = header.values["tokenizer.ggml.tokens"].length
+    if len(shape) == 2 and shape[1] != tokens:
+        raise ModelError(
+            f"{header.path} has {tokens:,} tokens and an embedding of {shape[1]:,} rows", "convert the model again"
+        )
+
+
+def _idle(header: GGUFHeader, architecture: str) -> int:
+    """Parameters of experts that a token does not pass through."""
+    experts, used = (header.integer(f"{architecture}.expert_{key}") for key in ("count", "used_count"))
+    if not experts:
+        return 0
+    return sum(elements(tensor) for tensor in header.tensors if "_exps." in tensor.name) * (experts - used) // experts
 
 
 def _quantization(header: GGUFHeader) -> str:
     """The file type as people write it (Q4_K_M, Q8_0, F16); without the key, the type most weights have."""
-    from gguf.constants import GGMLQuantizationType, LlamaFileType
+    from gguf.constants import LlamaFileType
 
     number = header.values.get("general.file_type")
     if isinstance(number, int) and number in list(LlamaFileType):
         return str(LlamaFileType(number).name).removeprefix("MOSTLY_").removeprefix("ALL_")
-    weights: dict[int, int] = {}
+    weights: Counter[str] = Counter()
     for tensor in header.tensors:
-        weights[tensor.type] = weights.get(tensor.type, 0) + _elements(tensor)
-    return str(GGMLQuantizationType(max(weights, key=lambda kind: weights[kind])).name)
+        weights[type_name(tensor)] += elements(tensor)
+    return weights.most_common(1)[0][0] if weights else "unknown"
 
 
-def _elements(tensor: Tensor) -> int:
-    return math.prod(tensor.shape)
+def _template_kind(header: GGUFHeader) -> str:
+    template = header.values.get(TEMPLATE)
+    if not isinstance(template, str):
+        return "none"
+    return "Qwen3" if "<|im_start|>" in template and "<think>" in template else "other"
+
+
+def _rope_scaling(header: GGUFHeader, architecture: str) -> str:
+    """The scaling of positions that the file itself asks for, such as `yarn 4`; empty for none."""
+    kind = header.values.get(f"{architecture}.rope.scaling.type", "none")
+    factor = header.values.get(f"{architecture}.rope.scaling.factor", 1.0)
+    return f"{kind} {factor:g}" if isinstance(kind, str) and kind != "none" and isinstance(factor, float) else ""
+
+
+def _kind(name: str) -> str:
+    """What a tensor is for: embedding, output, attention, feed-forward, norms, other."""
+    if "norm" in name:
+        return "norms"
+    if name in (EMBEDDING, OUTPUT):
+        return "embedding" if name == EMBEDDING else "output"
+    part = name.split(".")[2:3]
+    if part and part[0].startswith("attn"):
+        return "attention"
+    if part and part[0].startswith("ffn"):
+        return "router" if part[0] == "ffn_gate_inp" else "experts" if part[0].endswith("exps") else "feed-forward"
+    return "other"
+
+
+def _tensor_types(header: GGUFHeader) -> dict[str, str]:
+    """For each kind of tensor, its types, the commonest first, such as `Q4_K, Q6_K`."""
+    types: dict[str, Counter[str]] = {}
+    for tensor in header.tensors:
+        types.setdefault(_kind(tensor.name), Counter())[type_name(tensor)] += 1
+    return {kind: ", ".join(name for name, _ in counts.most_common()) for kind, counts in types.items()}
+
+
+def _shape(whole: Whole, architecture: str, vocabulary: int) -> Shape:
+    header = whole.header
+
+    def number(key: str, default: int = 0) -> int:
+        return header.integer(f"{architecture}.{key}", default)
+
+    matrices: Counter[str] = Counter()
+    tied: Counter[str] = Counter()
+    has_output = any(tensor.name == OUTPUT for tensor in header.tensors)
+    for tensor, size in zip(header.tensors, whole.sizes, strict=True):
+        # the kernels that want rearranged weights take rows by eights (ggml-cpu/repack.cpp)
+        if len(tensor.shape) < 2 or tensor.shape[1] % 8:
+            continue
+        if tensor.name != EMBEDDING:
+            matrices[type_name(tensor)] += size
+        elif not has_output:
+            tied[type_name(tensor)] += size
+    heads = number("attention.head_count")
+    head = number("embedding_length") // max(heads, 1)
+    return Shape(
+        layers=number("block_count"),
+        hidden=number("embedding_length"),
+        heads=heads,
+        kv_heads=number("attention.head_count_kv", heads),
+        key_length=number("attention.key_length", head),
+        value_length=number("attention.value_length", head),
+        feed_forward=number("feed_forward_length"),
+        vocabulary=vocabulary,
+        weights=sum(whole.sizes),
+        experts_used=number("expert_used_count"),
+        expert_feed_forward=number("expert_feed_forward_length"),
+        matrices=dict(matrices),
+        tied=dict(tied),
+    )

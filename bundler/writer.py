@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from bundler.archive import central_directory, header_size, local_header
 from runtime.bundle import ALIGNMENT, CHUNK, HEADER, HEADER_SEARCH, LAUNCHER, MANIFEST, Bundle, Header, Manifest, Member
@@ -23,12 +24,29 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Bytes to copy: `length` bytes of `path` from `start`."""
+class Range:
+    """`length` bytes of `path` from `start`."""
 
     path: Path
     start: int = 0
     length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Bytes to copy: ranges of files and bytes from memory, one after another."""
+
+    pieces: tuple[Range | bytes, ...]
+
+    @classmethod
+    def of(cls, path: Path, length: int, start: int = 0) -> Self:
+        """One range of one file."""
+        return cls(pieces=(Range(path=path, start=start, length=length),))
+
+    @property
+    def length(self) -> int:
+        """Bytes altogether."""
+        return sum(len(piece) if isinstance(piece, bytes) else piece.length for piece in self.pieces)
 
 
 class BundleWriter:
@@ -104,11 +122,29 @@ class BundleWriter:
         os.pwrite(self._fd, self._header.pack(), self._header.position)
 
     def _write(self, data: bytes) -> None:
+        self._write_at(data, self._position)
+        self._position += len(data)
+
+    def _write_at(self, data: bytes, position: int) -> None:
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._fd, view, self._position)
-            self._position += written
+            written = os.pwrite(self._fd, view, position)
+            position += written
             view = view[written:]
+
+    def _copy(self, source: Source, offset: int) -> Iterator[tuple[int, int]]:
+        """Copy the pieces to `offset` and on. Yields (bytes copied before, bytes copied now)."""
+        before = 0
+        for piece in source.pieces:
+            if isinstance(piece, bytes):
+                self._write_at(piece, offset + before)
+                yield before, len(piece)
+                before += len(piece)
+                continue
+            with piece.path.open("rb") as file:
+                for start, size in _copy_range(file.fileno(), self._fd, piece.start, offset + before, piece.length):
+                    yield before + start, size
+            before += piece.length
 
     def _copy_hashed(self, source: Source, offset: int, progress: Progress) -> tuple[str, int]:
         """Copy `source` to `offset` while two threads hash what has arrived; returns SHA-256 and CRC-32."""
@@ -126,13 +162,12 @@ class BundleWriter:
                 crc32 = zlib.crc32(piece, crc32)
 
         with ExitStack() as stack:
-            file = stack.enter_context(source.path.open("rb"))
             hashers = [(stack.enter_context(ThreadPoolExecutor(1)), work) for work in (hash_sha256, hash_crc32)]
             for pool, _ in hashers:
                 stack.callback(pool.shutdown, wait=True, cancel_futures=True)
             pending = [
                 pool.submit(work, offset + start, size)
-                for start, size in _copy_range(file.fileno(), self._fd, source.start, offset, source.length)
+                for start, size in self._copy(source, offset)
                 for pool, work in hashers
             ]
             for future in pending:

@@ -13,6 +13,8 @@ Sampling = dict[str, float | int]
 # Qwen3 model card, "Processing Long Texts": 32,768 tokens natively, 131,072 validated with YaRN.
 NATIVE_CONTEXT = 32_768
 MAXIMUM_CONTEXT = 131_072
+# config.json of the first Qwen3 models, max_position_embeddings, and so the context length in their GGUF files.
+_TRAINED_CONTEXT = 40_960
 
 # What a bundle uses unless `-c` says otherwise, and the engine's own unit, below which nothing useful fits.
 DEFAULT_CONTEXT = 8_192
@@ -48,6 +50,17 @@ class ContextPlan:
     notice: str = ""
 
 
+def native_context(trained: int | None) -> int:
+    """Up to where a model is used plainly, in tokens. `trained`: the GGUF's context length, None if unknown.
+
+    Qwen3's files say 40,960 (the native context and room for an answer to a full one). A file that says more was made
+    for more: by YaRN keys of its own, which the engine follows, or by training (Qwen3-2507: 262,144).
+    """
+    if trained is None:
+        return NATIVE_CONTEXT
+    return trained if trained > _TRAINED_CONTEXT else min(trained, NATIVE_CONTEXT)
+
+
 def plan_context(wanted: int | None, trained: int | None, *, rope_given: bool = False) -> ContextPlan:
     """Decide the context. Raises UsageError when `wanted` is out of range.
 
@@ -62,15 +75,14 @@ def plan_context(wanted: int | None, trained: int | None, *, rope_given: bool = 
     if wanted < MINIMUM_CONTEXT:
         remedy = f"use at least {MINIMUM_CONTEXT}, or 0 for the model's maximum"
         raise UsageError(f"a context of {wanted:,} tokens is too small", remedy)
-    # A model whose file says more than 32,768 (40,960, or 131,072 with YaRN keys of its own) is plain up to there.
-    native = trained or NATIVE_CONTEXT
+    native = native_context(trained)
     if rope_given or wanted <= native:
         return ContextPlan(size=wanted)
     limit = max(MAXIMUM_CONTEXT, native)
     if wanted > limit:
-        remedy = f"use -c {limit} or less, or -c 0 for the model's trained {native:,}"
+        remedy = f"use -c {limit} or less, or -c 0 for the model's trained {trained or native:,}"
         raise UsageError(f"a context of {wanted:,} tokens is more than the {limit:,} that the model can use", remedy)
-    if native < NATIVE_CONTEXT:
+    if native != NATIVE_CONTEXT:
         notice = f"-c {wanted:,} is beyond the {native:,} tokens this model was trained for: expect poor answers there"
         return ContextPlan(size=wanted, notice=notice)
     return ContextPlan(

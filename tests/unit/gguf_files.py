@@ -55,6 +55,7 @@ class TinyGGUF:
     tensor_type: int = F32
     value_count: int | None = None
     tensor_count: int | None = None
+    fill: dict[str, float] = field(default_factory=dict)
 
     def header(self) -> bytes:
         parts = [
@@ -74,4 +75,5 @@ class TinyGGUF:
 
     def data(self) -> bytes:
         header = self.header()
-        return header + bytes(-len(header) % 32) + bytes(32 * len(self.tensors))
+        data = b"".join(struct.pack("<8f", *[self.fill.get(name, 0.0)] * 8) for name in self.tensors)
+        return header + bytes(-len(header) % 32) + data

@@ -29,15 +29,19 @@ def refusal(path: Path) -> str:
 
 def test_a_whole_model_is_described(tmp_path: Path) -> None:
     loaded = model.load(write(tmp_path, TinyGGUF()))
-    assert loaded.facts() == {
+    facts = loaded.facts()
+    assert facts.pop("shape")["weights"] == 13 * 32
+    assert facts == {
         "file_size": (tmp_path / "tiny.gguf").stat().st_size,
         "architecture": "qwen3",
         "name": "Unit",
         "parameters": 8 * 13,
+        "active_parameters": 8 * 13,
         "quantization": "F32",
         "context_length": 4096,
         "layers": 1,
         "has_chat_template": True,
+        "template": "other",
     }
     assert not loaded.quantized
     assert loaded.sampling()["thinking"]["temperature"] == 0.6
@@ -125,7 +129,11 @@ def test_an_unknown_tensor_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tiny", [TinyGGUF(value_count=1 << 60), TinyGGUF(tensor_count=1 << 60)])
 def test_absurd_counts_cost_nothing(tmp_path: Path, tiny: TinyGGUF) -> None:
-    assert "cannot stand in" in refusal(write(tmp_path, tiny))
+    assert "it claims" in refusal(write(tmp_path, tiny))
+
+
+def test_counts_that_the_file_is_too_short_for(tmp_path: Path) -> None:
+    assert "cannot stand in" in refusal(write(tmp_path, TinyGGUF(tensor_count=60_000)))
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def test_quantized(name: str, expected: bool) -> None:
         (0, 40_960, 40_960),
         (0, None, 0),
         (32_768, 32_768, 32_768),
-        (40_960, 40_960, 40_960),
+        (32_768, 40_960, 32_768),
+        (49_152, 49_152, 49_152),
         (256, 4096, 256),
         (131_072, 131_072, 131_072),
         (200_000, 262_144, 200_000),
@@ -48,6 +49,7 @@ def test_beyond_the_native_context_yarn_is_switched_on_and_said() -> None:
     assert plan.engine_args == ("--rope-scaling", "yarn", "--rope-scale", "2", "--yarn-orig-ctx", "32768")
     assert "YaRN" in plan.notice
     assert plan_context(131_072, 40_960).engine_args == yarn_arguments(131_072)
+    assert plan_context(40_960, 40_960).engine_args == yarn_arguments(40_960)
     assert yarn_arguments(49_152)[3] == "1.5"
 
 
