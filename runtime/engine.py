@@ -146,6 +146,33 @@ class Engine:
                 raise EngineError(f"the engine did not stop within {timeout:g} s")
         return self._exit_code or 0
 
+    def load_vocabulary(self, name: str) -> None:
+        """Read the vocabulary of a registered model or a file, and nothing else of it. Raises EngineError."""
+        if self._library.engine_load_vocabulary(os.fsencode(name)) != 0:
+            raise EngineError(self.last_error() or f"the model {name} cannot be read")
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokens of a prompt, by the vocabulary of `load_vocabulary`."""
+        data = text.encode()
+        room = (ctypes.c_int32 * (len(data) + 8))()
+        count = self._library.engine_tokenize(data, len(data), room, len(room))
+        if count < 0:
+            raise EngineError("a text of 2 GB or more has too many tokens")
+        return list(room[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; they need not be whole characters."""
+        size = self._library.engine_piece(token, None, 0)
+        room = ctypes.create_string_buffer(size)
+        self._library.engine_piece(token, room, size)
+        return room.raw
+
+    def check_grammar(self, grammar: str) -> tuple[int, str]:
+        """Where a grammar has its mistake, a byte (-2: nowhere in particular), and why; -1 and "" if it has none."""
+        reason = ctypes.create_string_buffer(1024)
+        place: int = self._library.engine_check_grammar(grammar.encode(), reason, len(reason))
+        return place, reason.value.decode(errors="replace")
+
     def verbose(self, on: bool) -> None:
         """Send the engine's log to standard error, or (the default) nowhere."""
         self._library.engine_verbose(int(on))
@@ -170,6 +197,11 @@ def _load(folder: Path) -> ctypes.CDLL:
     library.engine_stop.restype = None
     library.engine_verbose.argtypes = [number]
     library.engine_verbose.restype = None
+    library.engine_load_vocabulary.argtypes = [text]
+    library.engine_tokenize.argtypes = [text, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int32), ctypes.c_size_t]
+    library.engine_piece.argtypes = [ctypes.c_int32, text, ctypes.c_size_t]
+    library.engine_check_grammar.argtypes = [text, text, ctypes.c_size_t]
+    library.engine_check_grammar.restype = ctypes.c_int64
     return library
 
 
