@@ -61,11 +61,13 @@ UNUSED_HOOKS = frozenset({"pyi_rth_inspect", "pyi_rth_pkgutil"})
 
 # The program's first lines. PyInstaller's loader points the dynamic linker at _internal/ and starts itself again;
 # programs that the launcher starts (a browser) must not inherit that. Until the launcher has handlers of its own,
-# Ctrl-C ends the program without a traceback.
+# Ctrl-C, which the stub has held back, ends the program without a traceback.
 ENTRY = """\
 import _signal
 import os
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+if hasattr(_signal, "pthread_sigmask"):
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
 before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
 if before is not None:
     os.environ["LD_LIBRARY_PATH"] = before

@@ -100,6 +100,15 @@ static void catch_signals(int catch) {
     }
 }
 
+/* Ctrl-C waits from here until the launcher's first lines (bundler/freeze.py): an interpreter that is interrupted while
+ * it sets itself up shows a traceback. */
+static void hold_interrupt(int how) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigprocmask(how, &set, NULL);
+}
+
 /* Becomes the launcher. Returns only if that fails: DAMAGED when the copy in the cache is to blame. */
 static enum result run(int root, const struct place *place, const struct launcher *launcher, char **argv) {
     char path[PATH_MAX];
@@ -107,8 +116,10 @@ static enum result run(int root, const struct place *place, const struct launche
     snprintf(path, sizeof path, "%s/%s/launcher", place->path, launcher->folder);
     if (access("/proc/self/exe", F_OK) != 0)
         argv[0] = path; /* without /proc this is how the launcher finds its own folder */
+    hold_interrupt(SIG_BLOCK);
     execv(path, argv);
     int error = errno;
+    hold_interrupt(SIG_UNBLOCK);
     snprintf(path, sizeof path, "%s/launcher", launcher->folder);
     if (error == ENOENT && fstatat(root, path, &facts, 0) == 0) {
         complain(EXIT_FAILED, "this bundle needs a Linux system with glibc; its program loader is missing here",
