@@ -73,6 +73,7 @@ LICENSE_FILES = {
     "sha256": "vendor/hash/sha256/LICENSE",
     "xxhash": "vendor/hash/xxhash/LICENSE",
 }
+_PAGE_NAME = '<script src="./page-name.js"></script>\n'  # runtime/native/http.cpp answers it with the model's name
 LICENSE_COMMENTS = {  # the header that carries its licence in a comment, and a word of that comment
     "miniaudio": ("vendor/miniaudio/miniaudio.h", "ALTERNATIVE 1"),
     "stb_image": ("vendor/stb/stb_image.h", "ALTERNATIVE A"),
@@ -238,6 +239,11 @@ def _place_webui(built: Path | None, place: Path) -> None:
     remove_folder(place)
     if built is not None:
         shutil.copytree(built / "dist", place)
+        index = place / "index.html"
+        text = index.read_text(encoding="utf-8")
+        if "</head>" not in text:
+            raise StepError("the web UI's index.html has no head to put the page's name into")
+        write_text(index, text.replace("</head>", _PAGE_NAME + "</head>", 1))
 
 
 def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:

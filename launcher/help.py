@@ -29,12 +29,30 @@ _EXAMPLES = {
 }
 
 
+# The engine's own flags that people who run a server ask for most.
+_SERVER_FLAGS = (
+    ("-np, --parallel N", "conversations at a time (4)"),
+    ("--api-key-file FILE", "keys, one a line"),
+    ("--metrics", "Prometheus metrics at /metrics"),
+    ("--slots", "what is being worked on, at /slots"),
+    ("--embedding", "embeddings instead of answers"),
+    ("--cache-reuse N", "reuse parts of N or more tokens of earlier prompts"),
+    ("-ctk q8_0 -ctv q8_0", "half the memory for the context"),
+    ("--lora FILE", "an adapter on top of the model"),
+    ("--mcp-servers-config FILE", "MCP servers for the page's tools; they run programs here"),
+    ("--tools LIST", "built-in tools for the page; they read and write files here"),
+)
+
+
 def face_help(face: Face, program: str, model: str) -> str:
     """The help of one face: what it does, examples that work, the options that mean something there."""
     lines = [_HEADS[face].format(model=model), ""]
     lines += [f"  ./{program} {example}".rstrip() for example in _EXAMPLES[face]]
     lines.append("")
     lines += [_row(option) for option in OPTIONS if face in option.faces and option.help and _shown(option, face)]
+    if face is Face.SERVER:
+        lines += ["", "Of llama.cpp's server:"]
+        lines += [f"  {names:<{_COLUMN}}{text}" for names, text in _SERVER_FLAGS]
     lines += ["", "Every other flag of llama.cpp's server works too: --help-engine lists them."]
     return "\n".join(lines) + "\n"
 

@@ -61,6 +61,10 @@ class LaunchOptions:
     port: int | None = None
     api_key: str | None = None
     need_key: bool = True
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: str = ""
+    max_body: int | None = None
+    port_file: Path | None = None
     browser: bool = True
     logo: bool = True
     history: bool = True
@@ -181,6 +185,7 @@ OPTIONS: tuple[Option, ...] = (
            help="complete plain text, without the chat template"),
     Option(names=("-e", "--escape"), target="escapes", faces=CLI, help=r"\n, \t, \" and \\ in -p are escapes"),
     Option(names=("--json",), target="json", faces=CLI, help="print one JSON object: text, counts, timings"),
+    Option(names=("--json",), target="json", faces=SERVER, help="print one JSON object: where it listens"),
     Option(names=("--think",), target="thinking", value=True, faces=CHAT | CLI | SERVER,
            help="think before answering (default in chat and server)"),
     Option(names=("--nothink", "--no-think"), target="thinking", value=False, faces=CHAT | CLI | SERVER,
@@ -214,6 +219,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(names=("--api-key",), target="api_key", hint="KEY", faces=SERVER, read=text, help="clients must send this"),
     Option(names=("--no-api-key",), target="need_key", value=False, faces=SERVER,
            help="open to everybody who reaches the address"),
+    Option(names=("--allowed-hosts",), target="allowed_hosts", hint="NAME", read=text, faces=SERVER, repeat=True,
+           help="answer to this name, too; may be repeated, '*' is any"),
+    Option(names=("--cors-origins",), target="cors_origins", hint="ORIGIN,...", read=text, faces=SERVER,
+           help="web pages from there may use the API; 'localhost', '*'"),
+    Option(names=("--max-body",), target="max_body", hint="MIB", read=whole(1, 65_536), faces=SERVER,
+           help="larger requests are refused (64)"),
+    Option(names=("--port-file",), target="port_file", hint="FILE", read=path, faces=SERVER,
+           help="write the port to this file once ready"),
     Option(names=("--nobrowser", "--no-browser"), target="browser", value=False, faces=SERVER,
            help="don't open the browser"),
     Option(names=("-m", "--model"), target="model", hint="FILE", read=path, help="other weights, a GGUF file"),

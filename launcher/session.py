@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from launcher.machine import usable_cores
 from launcher.options import LaunchOptions
-from launcher.settings import Listen, engine_command
+from launcher.settings import Listen, door, engine_command
 from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL, Bundle
 from runtime.engine import Engine, EngineError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from launcher.client import Client
 
 _POLL = 0.003
-_STOP_TIMEOUT = 2.0
+_STOP_TIMEOUT = 1.8  # all of the end takes less than 2 s
 _GPU_KINDS = ("gpu", "igpu")
 _GGUF_MAGIC = b"GGUF"
 
@@ -106,6 +106,8 @@ class Session:
                 listen = Listen(host=str(folder / "engine.sock"))
             command = engine_command(options, place.bundle.manifest, listen, gpu=gpu, cores=usable_cores())
             model = _register_weights(engine, place)
+            if not listen.private:
+                engine.configure(door(options, place.bundle.manifest))
             engine.start(("-m", model, *command.args))
             return cls(engine, listen, command.notices, cleanup.pop_all())
 
@@ -113,7 +115,7 @@ class Session:
         """Wait until the model is loaded. Raises the reason, one line, if the engine gives up instead."""
         from launcher.client import Client
 
-        host = self._listen.host
+        host = self._listen.host.partition(",")[0]
         client = (
             Client(socket_path=host) if host.endswith(".sock") else Client(host=_loopback(host), port=self._listen.port)
         )

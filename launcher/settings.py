@@ -21,6 +21,11 @@ _SAMPLING_FLAGS = {
 }
 _ROPE_FLAGS = ("--rope-", "--yarn-")
 
+# Seconds that a client may take between two pieces of its request, or to take the next piece of an answer.
+_PATIENCE = 60
+# MiB of one request: text for the longest context is about one, pictures and files of a page are more.
+DEFAULT_MAX_BODY = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listen:
@@ -66,7 +71,7 @@ def engine_command(
         notices.append(f"-ngl {options.gpu_layers}: no usable GPU found, computing on the CPU")
     if not gpu:
         args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
-    args += _private(options) if listen.private else _public(options, manifest)
+    args += _private(options) if listen.private else _public(options, manifest, listen)
     return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices))
 
 
@@ -77,7 +82,7 @@ def _private(options: LaunchOptions) -> list[str]:
     return ["--parallel", "1", "--no-webui", "--no-warmup", "--cache-ram", "0", "--no-slots"]
 
 
-def _public(options: LaunchOptions, manifest: Manifest) -> list[str]:
+def _public(options: LaunchOptions, manifest: Manifest, listen: Listen) -> list[str]:
     """The server's defaults are the preset of its default mode; requests may say otherwise."""
     thinking = options.thinking is not False
     args = [] if options.thinking is None else ["--reasoning", "on" if thinking else "off"]
@@ -87,9 +92,31 @@ def _public(options: LaunchOptions, manifest: Manifest) -> list[str]:
         args += ["-n", str(options.predict)]
     if options.api_key is not None:
         args += ["--api-key", options.api_key]
-    if "--cors-origins" not in options.engine_args:
-        args += ["--cors-origins", "localhost"]  # pages from elsewhere have no business here
+    args += ["--timeout", str(_PATIENCE)]
+    args += ["--cors-origins", options.cors_origins]  # upstream's default is everybody
+    if not is_private(listen.host) and "--slots" not in options.engine_args:
+        args.append("--no-slots")  # they show everybody's prompts
     return args
+
+
+def is_private(hosts: str) -> bool:
+    """Whether only this machine reaches these addresses (comma-separated): loopback, or a Unix socket."""
+    return all(
+        host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".sock") for host in hosts.split(",")
+    )
+
+
+def door(options: LaunchOptions, manifest: Manifest) -> dict[str, Any]:
+    """What a public engine is told beside its command line: see `engine_configure` in runtime/native/engine.h."""
+    return {
+        "allowed_hosts": list(options.allowed_hosts),
+        "max_body": (options.max_body or DEFAULT_MAX_BODY) * 2**20,
+        "model": model_name(options, manifest),
+        "sampling": {
+            "thinking": sampling(options, manifest, thinking=True),
+            "non_thinking": sampling(options, manifest, thinking=False),
+        },
+    }
 
 
 def sampling(options: LaunchOptions, manifest: Manifest, *, thinking: bool) -> Sampling:

@@ -17,7 +17,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +92,11 @@ class Engine:
         """From now on `-m name` is the GGUF at byte `offset` of `file`, mapped in place."""
         if self._library.engine_add_model(name.encode(), os.fsencode(file), offset) != 0:
             raise EngineError(f"cannot register a model named {name!r} at offset {offset}")
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """What the server's arguments cannot say, for the next `start`; the keys are those of `engine_configure`."""
+        if self._library.engine_configure(json.dumps(settings).encode()) != 0:
+            raise EngineError(f"the engine does not understand these settings: {json.dumps(settings)}")
 
     def check(self, args: Sequence[str]) -> str:
         """Why the engine would refuse these arguments, in one line; "" when it accepts them."""
@@ -193,6 +198,7 @@ def _load(folder: Path) -> ctypes.CDLL:
     for fill in (library.engine_devices, library.engine_flags, library.engine_last_error):
         fill.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.engine_check_args.argtypes = [number, pointers, ctypes.c_char_p, ctypes.c_size_t]
+    library.engine_configure.argtypes = [text]
     library.engine_serve.argtypes = [number, pointers]
     library.engine_stop.restype = None
     library.engine_verbose.argtypes = [number]

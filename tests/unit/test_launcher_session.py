@@ -1,15 +1,13 @@
-"""What the launcher decides around the engine, without one: weights, reasons, environment, cores, ports, unpacking."""
+"""What the launcher decides around the engine, without one: weights, reasons, environment, cores, unpacking."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from bundler import writer
 from launcher import machine
-from launcher.options import Face, LaunchOptions
-from launcher.server import choose_port, has_desktop, is_private, page_url, with_key
+from launcher.options import LaunchOptions
 from launcher.session import Place, check_weights, explain, find_weights, forget_engine_settings
 from launcher.unpack import unpack_engine
 from runtime.bundle import LAUNCHER, Bundle, Header, Manifest
@@ -97,49 +95,6 @@ def test_cores_are_counted_once_and_within_the_quota(tmp_path: Path, monkeypatch
         folder.mkdir(parents=True)
         (folder / "cpu.max").write_text(limit + "\n")
     assert machine.usable_cores(tmp_path) == 1
-
-
-def test_a_port_that_is_taken_is_named_or_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        taken = other.getsockname()[1]
-        with pytest.raises(ListenError, match=f"port {taken}: address already in use"):
-            choose_port("127.0.0.1", taken)
-        monkeypatch.setattr("launcher.server.DEFAULT_PORT", taken)
-        assert taken < choose_port("127.0.0.1", None) <= taken + 10
-    assert choose_port("127.0.0.1", 0) > 0
-
-
-def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1"):
-        choose_port("192.0.2.1", 0)
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1")],
-)
-def test_page_addresses(host: str, url: str) -> None:
-    assert page_url(host, 1) == url
-
-
-def test_a_server_that_others_reach_gets_a_key() -> None:
-    plain = LaunchOptions(face=Face.SERVER)
-    assert with_key(plain, "127.0.0.1").api_key is None
-    generated = with_key(plain, "0.0.0.0").api_key
-    assert generated is not None
-    assert len(generated) >= 32
-    assert with_key(LaunchOptions(api_key="k"), "0.0.0.0").api_key == "k"
-    assert with_key(LaunchOptions(need_key=False), "0.0.0.0").api_key is None
-    assert with_key(LaunchOptions(engine_args=("--api-key-file", "f")), "0.0.0.0").api_key is None
-    assert is_private("::1")
-    assert not is_private("192.168.0.1")
-
-
-def test_no_browser_over_ssh_or_without_a_display() -> None:
-    assert has_desktop({"DISPLAY": ":0"})
-    assert not has_desktop({"DISPLAY": ":0", "SSH_CONNECTION": "a b"})
 
 
 def test_the_engine_is_unpacked_once(tmp_path: Path) -> None:

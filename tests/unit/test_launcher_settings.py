@@ -55,7 +55,7 @@ def test_the_server_defaults_to_the_preset_and_to_pages_of_this_machine() -> Non
     assert [value(words, flag) for flag in ("--temp", "--top-p", "--top-k", "--presence-penalty", "--seed", "-n")] == [
         "0.1", "0.95", "20", "1.5", "3", "9",
     ]  # fmt: skip
-    assert value(words, "--cors-origins") == "localhost"
+    assert value(words, "--cors-origins") == ""
     assert value(words, "--api-key") == "k"
     assert "--parallel" not in words
     assert "--reasoning" not in words
