@@ -16,7 +16,8 @@ _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 def choose_port(hosts: str, wanted: int | None) -> int:
     """A port that is free now on all addresses: the wanted one (0: any), or the default one or one of those after it.
 
-    `hosts`: comma-separated; 0 when all are Unix sockets. Raises ListenError if the port is taken, or if an address is none of this machine.
+    `hosts`: comma-separated; 0 when all are Unix sockets. Raises ListenError if the port is taken, or if an address is
+    none of this machine.
     """
     if all(host.endswith(".sock") for host in hosts.split(",")):
         return 0

@@ -11,7 +11,7 @@ from launcher.options import LaunchOptions
 from launcher.session import Place, check_weights, explain, find_weights, forget_engine_settings
 from launcher.unpack import unpack_engine
 from runtime.bundle import LAUNCHER, Bundle, Header, Manifest
-from runtime.errors import CacheError, ExitCode, ListenError, ModelError
+from runtime.errors import CacheError, ExitCode, ModelError
 
 
 def make_bundle(path: Path, **engine: bytes) -> Bundle:
