@@ -9,8 +9,6 @@ from runtime.bundle import HEADER_SEARCH, MAGIC, Bundle
 from runtime.errors import ExitCode, ModelError, QwenfileError
 from runtime.paths import build_cache, host_target
 
-DEFAULT_CONTEXT = 8192  # the launcher's; tokens
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `qwenfile` and return its exit code. Tracebacks only with --debug."""
@@ -61,41 +59,9 @@ def _run(command: options.Command, env: Mapping[str, str]) -> None:
 
 
 def _build(asked: options.Build, env: Mapping[str, str]) -> None:
-    from bundler import assemble, base, model, report
-    from bundler.demo import DEMO_MODEL
-    from bundler.platforms import default_name, platform_of
+    from bundler.build import build
 
-    checked = model.load(asked.model or DEMO_MODEL)
-    target = asked.target or host_target()
-    platform_of(target)
-    name = asked.name or checked.name
-    order = assemble.Order(
-        model=checked,
-        base=base.find(build_cache(env), target, asked.base),
-        out=asked.out or Path(default_name(name, target)),
-        name=name,
-        args=asked.args.strip(),
-        external_weights=asked.external_weights,
-        force=asked.force,
-    )
-    with report.progress("copying the weights", checked.file_size) as progress:
-        built = assemble.assemble(order, progress)
-    if asked.verify:
-        _try_out(Bundle.open(built.out), env)
-    report.summary(built, checked, min(DEFAULT_CONTEXT, checked.context_length))
-    if not checked.has_chat_template:
-        report.say("note: this model has no chat template; chat will use the engine's default")
-
-
-def _try_out(bundle: Bundle, env: Mapping[str, str]) -> None:
-    """Generate a token with a bundle for this system; say plainly when it is for another."""
-    from bundler import report, verify
-
-    if bundle.manifest.target == host_target():
-        token = verify.verify_generation(bundle, env)
-        report.say(f"verified: loaded its weights and generated a token ({token!r})")
-    else:
-        report.say(f"not tried out: {bundle.path} is for {bundle.manifest.target}, this machine is {host_target()}")
+    build(asked, env)
 
 
 def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
@@ -127,7 +93,7 @@ def _inspect(asked: options.Inspect) -> None:
         bundle = Bundle.open(asked.file)
         report.describe_bundle(bundle, edit.read_args(bundle), as_json=asked.json)
     else:
-        report.describe_model(model.load(asked.file), as_json=asked.json)
+        report.describe_model(model.load(asked.file, any_architecture=True), as_json=asked.json)
 
 
 def _is_bundle(path: Path) -> bool:
@@ -142,13 +108,14 @@ def _is_bundle(path: Path) -> bool:
 
 def _verify(asked: options.Verify, env: Mapping[str, str]) -> None:
     from bundler import report, verify
+    from bundler.build import try_out
 
     bundle = Bundle.open(asked.file)
     with report.progress("hashing", verify.total(bundle)) as progress:
         verify.verify_bytes(bundle, progress)
     report.say(f"verified: {len(bundle.manifest.members)} members, {bundle.size:,} bytes as they were built")
     if bundle.manifest.model:
-        _try_out(bundle, env)
+        try_out(bundle, env)
 
 
 def _unpack(asked: options.Unpack) -> None:
@@ -172,13 +139,14 @@ def _args(asked: options.Args) -> None:
 
 def _upgrade(asked: options.Upgrade, env: Mapping[str, str]) -> None:
     from bundler import base, edit, report
+    from bundler.build import try_out
 
     bundle = Bundle.open(asked.file)
     newer = base.find(build_cache(env), bundle.manifest.target, asked.base)
     with report.progress("copying the weights", bundle.size) as progress:
         edit.upgrade(bundle, newer, asked.out, force=asked.force, progress=progress)
     if asked.verify:
-        _try_out(Bundle.open(asked.out), env)
+        try_out(Bundle.open(asked.out), env)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bundler.adapters import Adapter
 from bundler.edit import encode_args
 from bundler.model import Model
 from bundler.platforms import platform_of
 from bundler.writer import Progress, check_output, create
-from runtime.bundle import ALIGNMENT, ARGS, MODEL, Bundle
+from runtime.bundle import ALIGNMENT, ARGS, DRAFT, MODEL, Bundle, edges_sha256
 from runtime.errors import QwenfileError, UsageError
 
 TAIL_ROOM = 1024 * 1024  # bytes; arguments, manifest and ZIP directory are far smaller
@@ -20,15 +21,30 @@ TAIL_ROOM = 1024 * 1024  # bytes; arguments, manifest and ZIP directory are far 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What to assemble. `args`: baked arguments as text, empty for none."""
+    """What to assemble. `args`: baked arguments as text, empty for none. `inputs`: files that must not be written
+    over, beside those of the model and the base."""
 
     model: Model
     base: Bundle
     out: Path
     name: str
     args: str = ""
+    draft: Model | None = None
+    adapters: tuple[Adapter, ...] = ()
+    inputs: tuple[Path, ...] = ()
     external_weights: bool = False
     force: bool = False
+
+    @property
+    def beside(self) -> int:
+        """Bytes of all that is carried beside the model, each with room for its alignment."""
+        sizes = [adapter.size for adapter in self.adapters] + ([self.draft.file_size] if self.draft else [])
+        return sum(size + ALIGNMENT for size in sizes)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the bundle with its weights inside, rounded up."""
+        return self.base.size + ALIGNMENT + self.model.file_size + self.beside + TAIL_ROOM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,26 +57,25 @@ class Built:
     weights: Path | None
 
 
+def needs_external(order: Order) -> bool:
+    """Whether the target cannot start a file as large as the bundle would be."""
+    limit = platform_of(order.base.manifest.target).MAX_BUNDLE
+    return limit is not None and order.size > limit
+
+
 def assemble(order: Order, progress: Progress) -> Built:
     """Write the bundle. Raises UsageError or QwenfileError; then nothing of it is left."""
     out = order.out
-    weights = out.with_suffix(".gguf") if order.external_weights else None
-    for path in filter(None, (out, weights)):
-        _check_not_input(path, order)
-        check_output(path, force=order.force)
-    platform = platform_of(order.base.manifest.target)
-    size = order.base.size + ALIGNMENT + order.model.file_size + TAIL_ROOM
-    if platform.MAX_BUNDLE is not None and not weights and size > platform.MAX_BUNDLE:
-        raise UsageError(
-            f"{order.base.manifest.target} starts no file of {size:,} bytes; its limit is {platform.MAX_BUNDLE:,}",
-            "add --external-weights",
-        )
-    _check_room(out.parent, size)
-    source = order.model.source
+    check(order)
+    weights = _beside(order)
     with _copied_weights(weights, order, progress) as external, create(out, force=order.force) as writer:
         writer.copy_base(order.base)
         if not external:
-            writer.add_weights(MODEL, source, progress)
+            writer.add_weights(MODEL, order.model.source, progress)
+        if order.draft:
+            writer.add_weights(DRAFT, order.draft.source, progress)
+        for adapter in order.adapters:
+            writer.add_weights(adapter.member, adapter.source, progress)
         if order.args:
             writer.add(ARGS, encode_args(order.args))
         writer.finish(
@@ -70,10 +85,41 @@ def assemble(order: Order, progress: Progress) -> Built:
                 model=order.model.facts(),
                 sampling=order.model.sampling(),
                 external=external,
+                draft=order.draft.facts() if order.draft else None,
             )
         )
     written = out.stat().st_size
     return Built(out=out, size=written, added=written - (0 if weights else order.model.file_size), weights=weights)
+
+
+def check(order: Order) -> None:
+    """Raise what would keep the bundle from being written, as far as it can be told before."""
+    for path in filter(None, (order.out, _beside(order))):
+        _check_not_input(path, order)
+        check_output(path, force=order.force)
+    limit = platform_of(order.base.manifest.target).MAX_BUNDLE
+    size = order.size - (order.model.file_size if order.external_weights else 0)
+    if limit is not None and size > limit:
+        raise UsageError(
+            f"{order.base.manifest.target} starts no file of {size:,} bytes; its limit is {limit:,}",
+            "leave the draft or the adapters away" if order.external_weights else "add --external-weights",
+        )
+    check_room(order.out.parent, order.size)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raises QwenfileError unless `folder` has `size` bytes free."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no directory {folder}", "make it first")
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise QwenfileError(
+            f"{folder} has {free:,} bytes free; the bundle needs {size:,}", "free some room, or choose another -o"
+        )
+
+
+def _beside(order: Order) -> Path | None:
+    return order.out.with_suffix(".gguf") if order.external_weights else None
 
 
 @contextmanager
@@ -83,12 +129,11 @@ def _copied_weights(weights: Path | None, order: Order, progress: Progress) -> I
         yield None
         return
     existed = weights.exists()
-    source = order.model.source
     with create(weights, force=order.force) as writer:
-        size, sha256 = writer.add_plain(source, progress)
+        size, sha256 = writer.add_plain(order.model.source, progress)
     weights.chmod(0o666 & ~_umask())
     try:
-        yield {"name": weights.name, "size": size, "sha256": sha256}
+        yield {"name": weights.name, **edges_sha256(weights), "size": size, "sha256": sha256}
     except BaseException:
         if not existed:
             weights.unlink(missing_ok=True)
@@ -102,16 +147,7 @@ def _umask() -> int:
 
 
 def _check_not_input(path: Path, order: Order) -> None:
-    for given in (*order.model.whole.files, order.base.path):
+    inputs = (*order.model.whole.files, *(order.draft.whole.files if order.draft else ()), order.base.path)
+    for given in (*inputs, *(adapter.path for adapter in order.adapters), *order.inputs):
         if path.exists() and given.exists() and path.samefile(given):
             raise UsageError(f"the output {path} is the input {given}", "choose another -o")
-
-
-def _check_room(folder: Path, size: int) -> None:
-    if not folder.is_dir():
-        raise UsageError(f"there is no directory {folder}", "make it first")
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise QwenfileError(
-            f"{folder} has {free:,} bytes free; the bundle needs {size:,}", "free some room, or choose another -o"
-        )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bundler.archive import header_size, local_header
 from bundler.writer import Progress, Source, create, write_tail
-from runtime.bundle import ARGS, DRAFT, MANIFEST, MODEL, Bundle, Header, Manifest, Member
+from runtime.bundle import ADAPTER_PREFIX, ARGS, DRAFT, MANIFEST, MODEL, Bundle, Header, Manifest, Member
 from runtime.errors import QwenfileError, UsageError
 
 
@@ -81,11 +81,10 @@ def upgrade(bundle: Bundle, base: Bundle, out: Path, *, force: bool, progress: P
         )
     with create(out, force=force) as writer:
         writer.copy_base(base)
-        for name in (MODEL, DRAFT):
-            member = bundle.manifest.member(name)
-            if member:
+        for member in bundle.manifest.members:
+            if member.name in (MODEL, DRAFT) or member.name.startswith(ADAPTER_PREFIX):
                 source = Source.of(bundle.path, member.size, member.offset)
-                copied = writer.add_weights(name, source, progress)
+                copied = writer.add_weights(member.name, source, progress)
                 if copied.sha256 != member.sha256:
                     raise bundle.damaged(member, "its SHA-256 differs")
         if bundle.manifest.member(ARGS):
@@ -95,9 +94,8 @@ def upgrade(bundle: Bundle, base: Bundle, out: Path, *, force: bool, progress: P
 
 def carry(base: Manifest, bundle: Manifest) -> Manifest:
     """The manifest of `base` with what `bundle` says about its model."""
-    return replace(
-        base, name=bundle.name, model=bundle.model, sampling=bundle.sampling, external=bundle.external, members=()
-    )
+    kept = {name: getattr(bundle, name) for name in ("name", "model", "sampling", "external", "draft")}
+    return replace(base, **kept, members=())
 
 
 def unpack(bundle: Bundle, folder: Path, progress: Progress) -> int:

@@ -11,7 +11,7 @@ from runtime.version import VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """`qwenfile build`. `out` None: named after the model. `args` is baked as it is."""
+    """`qwenfile build`. `out` None: named after the model. `args` is baked as it is. `quantize`: a type's name."""
 
     model: Path | None
     demo: bool
@@ -21,6 +21,12 @@ class Build:
     base: Path | None
     target: str | None
     external_weights: bool
+    draft: Path | None
+    lora: tuple[Path, ...]
+    control_vector: tuple[Path, ...]
+    quantize: str | None
+    requantize: bool
+    any_architecture: bool
     verify: bool
     force: bool
 
@@ -101,6 +107,7 @@ def parse(argv: Sequence[str]) -> Options:
     kind = fields.pop("kind")
     if kind is Build:
         fields["args"] = _baked(fields)
+        fields["lora"], fields["control_vector"] = tuple(fields["lora"]), tuple(fields["control_vector"])
     return Options(command=kind(**fields), debug=debug)
 
 
@@ -160,7 +167,7 @@ def _add_output(parser: argparse.ArgumentParser, *, required: bool = False) -> N
 
 def _add_build(build: argparse.ArgumentParser) -> None:
     model = build.add_mutually_exclusive_group(required=True)
-    model.add_argument("model", nargs="?", type=Path, metavar="MODEL.gguf", help="a Qwen3 model")
+    model.add_argument("model", nargs="?", type=Path, metavar="MODEL.gguf", help="a Qwen3 model, or any of its shards")
     model.add_argument("--demo", action="store_true", help="the tiny demo model that qwenfile carries")
     _add_output(build)
     build.add_argument("--target", help="the system to build for; default: this one")
@@ -170,6 +177,20 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     build.add_argument("--name", help="the model's name as the bundle shows it")
     build.add_argument("--system-prompt", metavar="TEXT", help="the bundle's default system prompt")
     build.add_argument("--external-weights", action="store_true", help="leave the weights beside the bundle")
+    build.add_argument(
+        "--draft", type=Path, metavar="SMALL.gguf", help="a smaller model that guesses ahead (speculative decoding)"
+    )
+    build.add_argument(
+        "--lora", type=Path, metavar="FILE", action="append", default=[], help="a LoRA adapter; may be repeated"
+    )
+    build.add_argument(
+        "--control-vector", type=Path, metavar="FILE", action="append", default=[], help="a control vector"
+    )
+    build.add_argument("--quantize", metavar="TYPE", help="quantize an F16, BF16 or F32 model: Q4_K_M, Q8_0 ...")
+    build.add_argument("--requantize", action="store_true", help="with --quantize: even if it is quantized already")
+    build.add_argument(
+        "--allow-any-architecture", dest="any_architecture", action="store_true", help="models that are not Qwen3 too"
+    )
     build.set_defaults(kind=Build)
 
 

@@ -8,10 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bundler import memory
 from bundler.assemble import Built
 from bundler.model import Model
 from bundler.writer import Progress
-from runtime.bundle import ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Bundle
+from runtime.bundle import ADAPTER_PREFIX, ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Bundle
+from runtime.memory import Shape, machine_memory
+from runtime.presets import MAXIMUM_CONTEXT, NATIVE_CONTEXT, native_context
+
+TEMPLATES = {
+    "Qwen3": "in the model",
+    "other": "in the model, not Qwen3's",
+    "qwenfile's": "qwenfile's own, the model has none",
+    "none": "none in the model; a bundle gets qwenfile's own",
+}
 
 
 def say(line: str) -> None:
@@ -87,10 +97,48 @@ def table(rows: Mapping[str, str]) -> None:
 
 def describe_model(model: Model, *, as_json: bool) -> None:
     """`inspect` of a GGUF."""
+    files = [str(path) for path in model.whole.files]
     if as_json:
-        _write_json({"kind": "gguf", "path": str(model.path), **model.facts(), "sampling": model.sampling()})
+        details = {
+            "tensor_types": model.tensor_types,
+            "tokenizer": model.tokenizer,
+            "rope_scaling": model.rope_scaling or None,
+            "files": files,
+            "tensors": len(model.whole.header.tensors),
+            "alignment": model.whole.header.alignment,
+            "memory": memory.as_json(model.shape, model.context_length),
+        }
+        _write_json({"kind": "gguf", "path": str(model.path), **model.facts(), "sampling": model.sampling(), **details})
         return
-    table({"kind": "GGUF model", "file": str(model.path), **_model_rows(model.facts()), **_sampling(model.sampling())})
+    shards = f"  ({len(files)} shards)" if len(files) > 1 else ""
+    rows = {"kind": "GGUF model", "file": f"{model.path}{shards}", **_model_rows(model.facts()), **_details(model)}
+    table(rows | _sampling(model.sampling()))
+    if model.shape:
+        _memory_table(model.shape, model.context_length)
+
+
+def _memory_table(shape: Shape, trained: int) -> None:
+    """A row for each context and type of KV cache, with what this machine has below."""
+    machine = machine_memory()
+    rows = [["memory needed", "KV cache as", "weights", "KV cache", "compute", "together", ""]]
+    for context, kind, need in memory.needs(shape, trained):
+        numbers = [size(count) for count in (need.weights, need.cache, need.compute, need.total)]
+        rows.append([f"-c {context}", kind, *numbers, memory.verdict(need, machine)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        left, *cells, last = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(f"{left}  {'  '.join(cells)}  {last}".rstrip() + "\n")
+    if machine.total:
+        sys.stdout.write(f"this machine has {size(machine.total)}, {size(machine.available)} of it free\n")
+
+
+def _details(model: Model) -> dict[str, str]:
+    return {
+        "stored as": "; ".join(f"{kind} {types}" for kind, types in model.tensor_types.items()),
+        "tokenizer": f"{model.tokenizer}, {model.vocabulary:,} tokens",
+        "file layout": f"{len(model.whole.header.tensors):,} tensors aligned to {model.whole.header.alignment} bytes, "
+        f"data from byte {model.whole.header.data_start:,}",
+    }
 
 
 def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
@@ -116,19 +164,44 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         rows["weights"] = (
             f"beside the bundle: {manifest.external['name']}" if manifest.external else "inside, mapped in place"
         )
+        if manifest.draft:
+            rows["draft"] = f"{manifest.draft['name']}, {size(manifest.draft['file_size'])}"
+        if adapters := manifest.prefixed(ADAPTER_PREFIX):
+            rows["adapters"] = ", ".join(f"{m.name.removeprefix(ADAPTER_PREFIX)} {size(m.size)}" for m in adapters)
         rows["arguments"] = args or "none baked in"
     table(rows)
 
 
 def _model_rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    active = facts.get("active_parameters", facts["parameters"])
+    mixture = f", {parameters(active)} active" if active != facts["parameters"] else ""
+    shape = Shape.from_facts(facts)
     return {
         "model": f"{facts['name']} ({facts['architecture']}, {facts['layers']} layers)",
-        "parameters": f"{parameters(facts['parameters'])} ({facts['parameters']:,})",
+        "parameters": f"{parameters(facts['parameters'])} ({facts['parameters']:,}){mixture}",
+        **({"sizes": _sizes(shape)} if shape else {}),
         "weights size": size(facts["file_size"]),
         "quantization": facts["quantization"],
-        "context": f"{facts['context_length']:,} tokens",
-        "chat template": "in the model" if facts["has_chat_template"] else "none in the model",
+        "context": _context(facts["context_length"]),
+        "chat template": TEMPLATES[facts.get("template", "Qwen3")],
     }
+
+
+def _sizes(shape: Shape) -> str:
+    experts = (
+        f", {shape.experts_used} experts a token, {shape.expert_feed_forward:,} wide" if shape.experts_used else ""
+    )
+    return (
+        f"hidden {shape.hidden:,}, {shape.heads} heads, {shape.kv_heads} for keys and values, "
+        f"feed-forward {shape.feed_forward:,}{experts}"
+    )
+
+
+def _context(trained: int) -> str:
+    native = native_context(trained)
+    if native != NATIVE_CONTEXT:
+        return f"{native:,} tokens"
+    return f"{native:,} tokens, {MAXIMUM_CONTEXT:,} with YaRN"
 
 
 def _sampling(sampling: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

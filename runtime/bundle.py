@@ -8,6 +8,7 @@ A bundle is an executable and a ZIP archive at once. A *base* is a bundle withou
     [ licenses/...    deflated                                             ]
     [ model.gguf      stored     at a multiple of ALIGNMENT, mapped in place ]
     [ draft.gguf      stored     likewise; optional                        ]
+    [ adapters/...    stored     likewise; LoRA and control vectors; optional ]
     [ args            stored     baked default arguments; optional         ]
     [ manifest.json   stored                                               ]
     [ ZIP central directory                                                ]
@@ -32,6 +33,10 @@ ENGINE_PREFIX = "engine/"
 LICENSE_PREFIX = "licenses/"
 MODEL = "model.gguf"
 DRAFT = "draft.gguf"
+# lora-1.gguf, lora-2.gguf, control-1.gguf, ...: the engine opens them by name, so the launcher unpacks them
+ADAPTER_PREFIX = "adapters/"
+LORA_PREFIX = ADAPTER_PREFIX + "lora-"
+CONTROL_PREFIX = ADAPTER_PREFIX + "control-"
 ARGS = "args"
 MANIFEST = "manifest.json"
 
@@ -39,6 +44,7 @@ FORMAT_VERSION = 1
 # The largest page size of the supported systems (64 KiB kernels on arm64), so that weights can be mapped in place.
 ALIGNMENT = 64 * 1024
 CHUNK = 4 * 1024 * 1024
+EDGE = 1024 * 1024
 
 MAGIC = b"\x89QWENFILE\r\n\x1a\n\0\0\0"
 # magic, version, flags, launcher offset, launcher size, launcher SHA-256, manifest offset, manifest size
@@ -105,7 +111,8 @@ class Member:
 class Manifest:
     """What a bundle says about itself. `stub_sha256` is taken with the header's fields zeroed.
 
-    `external` describes weights beside the bundle instead of inside: file name, size and SHA-256.
+    `external` describes weights beside the bundle instead of inside: file name, size, SHA-256 of all of it and of its
+    first and last EDGE bytes. `draft`: facts of the second, smaller model, as `model`.
     """
 
     target: str
@@ -117,6 +124,7 @@ class Manifest:
     model: dict[str, Any] | None = None
     sampling: dict[str, Any] | None = None
     external: dict[str, Any] | None = None
+    draft: dict[str, Any] | None = None
     members: tuple[Member, ...] = field(default=())
 
     def member(self, name: str) -> Member | None:
@@ -139,6 +147,20 @@ class Manifest:
             raise ValueError("another format version")
         fields["members"] = tuple(Member(**member) for member in fields["members"])
         return cls(**fields)
+
+
+def edges_sha256(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 (hex) of the first and last EDGE bytes: enough to tell in milliseconds that weights beside a
+    bundle are not those it was built with. The header is in the first, a file that was cut or grew differs in size."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(EDGE)
+        file.seek(max(0, size - EDGE))
+        return {
+            "size": size,
+            "head_sha256": hashlib.sha256(head).hexdigest(),
+            "tail_sha256": hashlib.sha256(file.read(EDGE)).hexdigest(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

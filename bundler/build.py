@@ -1,0 +1,105 @@
+"""What `qwenfile build` does: check everything first, quantize if asked, write the bundle, try it out, say so."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from bundler import adapters, assemble, base, model, quantize, report, verify
+from bundler.demo import DEMO_MODEL
+from bundler.model import Model
+from bundler.options import Build
+from bundler.platforms import default_name, platform_of
+from runtime.bundle import Bundle
+from runtime.errors import UsageError
+from runtime.paths import build_cache, host_target
+from runtime.presets import DEFAULT_CONTEXT
+
+
+def build(asked: Build, env: Mapping[str, str]) -> None:
+    """Raises QwenfileError before anything is written, if it can be known before."""
+    cache = build_cache(env)
+    target = asked.target or host_target()
+    platform_of(target)
+    checked = model.load(asked.model or DEMO_MODEL, any_architecture=asked.any_architecture)
+    _say_notices(checked)
+    checked = model.with_template(checked)
+    name = asked.name or checked.name
+    order = assemble.Order(
+        model=checked,
+        base=base.find(cache, target, asked.base),
+        out=asked.out or Path(default_name(name, target)),
+        name=name,
+        args=asked.args.strip(),
+        draft=adapters.load_draft(asked.draft, checked) if asked.draft else None,
+        adapters=(
+            *(adapters.load_lora(path, number, checked) for number, path in enumerate(asked.lora, 1)),
+            *(adapters.load_control(path, number, checked) for number, path in enumerate(asked.control_vector, 1)),
+        ),
+        external_weights=asked.external_weights,
+        force=asked.force,
+    )
+    with ExitStack() as stack:
+        if asked.quantize:
+            order = stack.enter_context(_quantized(order, asked, cache))
+        elif asked.requantize:
+            raise UsageError("--requantize goes with --quantize TYPE")
+        order = _fitting(order)
+        assemble.check(order)
+        bytes_to_copy = order.model.file_size + order.beside
+        with report.progress("copying the weights", bytes_to_copy) as progress:
+            built = assemble.assemble(order, progress)
+    if asked.verify:
+        try_out(Bundle.open(built.out), env)
+    report.summary(built, order.model, min(DEFAULT_CONTEXT, order.model.context_length))
+
+
+def _say_notices(checked: Model) -> None:
+    if len(checked.whole.files) > 1:
+        report.say(f"joining {len(checked.whole.files)} shards")
+    if checked.foreign:
+        report.say(
+            f"warning: {checked.architecture} is no Qwen3: only the file was checked, and Qwen3's settings may not fit"
+        )
+    elif not checked.has_chat_template:
+        report.say("note: this model has no chat template; qwenfile's own, of Qwen3's format, is put in")
+    elif checked.template == "other":
+        report.say("note: the chat template is not Qwen3's; thinking and tools may not work as described")
+
+
+def _fitting(order: assemble.Order) -> assemble.Order:
+    """The order with its weights beside the bundle where the target could not start one that holds them."""
+    if order.external_weights or not assemble.needs_external(order):
+        return order
+    report.say(
+        f"note: {order.base.manifest.target} starts no file of {report.size(order.size)}: the weights go into "
+        f"{order.out.with_suffix('.gguf').name} beside the bundle, and both belong together"
+    )
+    return replace(order, external_weights=True)
+
+
+@contextmanager
+def _quantized(order: assemble.Order, asked: Build, cache: Path) -> Iterator[assemble.Order]:
+    """The order with a quantized model, which lies beside the output while the bundle is written."""
+    given = order.model
+    kind = quantize.check(given, asked.quantize or "", requantize=asked.requantize)
+    expected = quantize.expected_size(given, kind)
+    smaller = replace(order, inputs=(*order.inputs, *given.whole.files))
+    report.say(f"quantizing to {kind}: a file of up to {report.size(expected)} lies beside the output meanwhile")
+    engine = base.pointed(cache / "engine", host_target())
+    libraries = engine / "lib" if engine else None
+    with ExitStack() as stack:
+        with report.progress("quantizing", sum(given.whole.sizes)) as progress:
+            model_file = stack.enter_context(
+                quantize.quantized(given, kind, order.out, order.base, libraries, progress)
+            )
+        yield replace(smaller, model=model.with_template(replace(model_file, name=given.name)))
+
+
+def try_out(bundle: Bundle, env: Mapping[str, str]) -> None:
+    """Generate a token with a bundle for this system; say plainly when it is for another."""
+    if bundle.manifest.target == host_target():
+        token = verify.verify_generation(bundle, env)
+        report.say(f"verified: loaded its weights and generated a token ({token!r})")
+    else:
+        report.say(f"not tried out: {bundle.path} is for {bundle.manifest.target}, this machine is {host_target()}")
