@@ -79,6 +79,13 @@ def _run(words: Sequence[str], file: str, console: Console, env: MutableMapping[
     bundle = Bundle.open(Path(file))
     baked = bundle.read(ARGS).decode(errors="replace") if bundle.manifest.member(ARGS) else ""
     options = parse(words, baked, lambda: engine_flags(bundle))
+    if options.action is Action.SHOW_SETTINGS:
+        from launcher.origins import show_settings
+
+        user = parse((options.face.value, *words), "", lambda: engine_flags(bundle))
+        own = parse((), baked, lambda: engine_flags(bundle))
+        console.answer(show_settings(options, user, own, bundle))
+        return ExitCode.OK
     if options.action is not Action.RUN:
         return _inform(options, bundle, console, env)
     if options.face is Face.SERVER and options.api_key is None and env.get("LLAMA_API_KEY"):

@@ -31,6 +31,7 @@ class Action(Enum):
     VERSION = "--version"
     LICENSES = "--licenses"
     LIST_DEVICES = "--list-devices"
+    SHOW_SETTINGS = "--show-settings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ class LaunchOptions:
     browser: bool = True
     logo: bool = True
     history: bool = True
+    draft: bool = True
+    force: bool = False
     verbose: bool = False
     debug: bool = False
     engine_args: tuple[str, ...] = ()
@@ -236,8 +239,15 @@ OPTIONS: tuple[Option, ...] = (
            help="layers to compute on the GPU"),
     Option(names=("-t", "--threads"), target="threads", hint="N", read=whole(1, 4096),
            help="processor threads (the physical cores)"),
+    Option(names=("--no-draft",), target="draft", value=False, faces=CHAT | CLI,
+           help="leave the bundle's draft model out"),
+    Option(names=("--no-draft",), target="draft", value=False, faces=SERVER),
+    Option(names=("--force",), target="force"),  # load though memory is too small; the message about that names it
     Option(names=("--nologo", "--no-logo"), target="logo", value=False, faces=CHAT, help="no banner"),
     Option(names=("--no-history",), target="history", value=False, faces=CHAT, help="remember nothing on disk"),
+    Option(names=("--show-settings",), target="action", value=Action.SHOW_SETTINGS, faces=CHAT | CLI,
+           help="all settings and where each comes from"),
+    Option(names=("--show-settings",), target="action", value=Action.SHOW_SETTINGS, faces=SERVER),
     Option(names=("--list-devices",), target="action", value=Action.LIST_DEVICES, help="what can compute here"),
     Option(names=("-v", "--verbose", "--log-verbose"), target="verbose", help="the engine's log on standard error"),
     Option(names=("--debug",), target="debug", help="tracebacks on errors"),

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from launcher import room
+from launcher.companions import companion_args, other_weights_notice, uses_draft
 from launcher.machine import usable_cores
 from launcher.options import LaunchOptions
-from launcher.settings import Listen, door, engine_command
+from launcher.settings import Listen, door, engine_command, model_facts
 from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL, Bundle
 from runtime.engine import Engine, EngineError
@@ -105,11 +107,21 @@ class Session:
                 folder = cleanup.enter_context(private_folder(place.env))
                 listen = Listen(host=str(folder / "engine.sock"))
             command = engine_command(options, place.bundle.manifest, listen, gpu=gpu, cores=usable_cores())
+            verdict = room.check(
+                model_facts(options, place.bundle.manifest),
+                place.bundle.manifest.draft if uses_draft(options, place.bundle) else None,
+                command.args,
+                context=0 if gpu else command.context,
+                private=listen.private,
+                force=options.force,
+            )
             model = _register_weights(engine, place)
+            beside = companion_args(options, place.bundle, place.cache, engine)
+            notices = (*command.notices, verdict.notice, other_weights_notice(options, place.bundle))
             if not listen.private:
                 engine.configure(door(options, place.bundle.manifest))
-            engine.start(("-m", model, *command.args))
-            return cls(engine, listen, command.notices, cleanup.pop_all())
+            engine.start(("-m", model, *beside, *verdict.args, *command.args))
+            return cls(engine, listen, tuple(filter(None, notices)), cleanup.pop_all())
 
     def ready(self) -> "Client":
         """Wait until the model is loaded. Raises the reason, one line, if the engine gives up instead."""

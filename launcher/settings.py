@@ -41,10 +41,12 @@ class Listen:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineCommand:
-    """The engine's arguments, without the program's name, and what the user should know about them."""
+    """The engine's arguments, without the program's name, and what the user should know about them. `context`: tokens,
+    0 if only the model's file knows."""
 
     args: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    context: int = 0
 
 
 def engine_command(
@@ -72,7 +74,7 @@ def engine_command(
     if not gpu:
         args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
     args += _private(options) if listen.private else _public(options, manifest, listen)
-    return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices))
+    return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices), context=plan.size)
 
 
 def _private(options: LaunchOptions) -> list[str]:

@@ -1,8 +1,9 @@
-"""Engine libraries of the bundle -> a folder of the run cache, once. Imported by the launcher only.
+"""Engine libraries of the bundle -> a folder of the run cache, once; adapters likewise. Imported by the launcher only.
 
 <run cache>/engine-<16 hex>/     the libraries, flat; the name is a hash over their hashes
 <run cache>/engine-<16 hex>.lock held while unpacking
 <run cache>/engine-<16 hex>.work filled, flushed to disk, then renamed to the final name
+<run cache>/file-<16 hex>.gguf   a single file; the name is from its own hash; .lock and .work as above
 """
 
 import contextlib
@@ -35,6 +36,26 @@ def unpack_engine(bundle: Bundle, root: Path) -> Path:
         problem = f"cannot unpack the engine to {folder}: {(error.strerror or str(error)).lower()}"
         raise CacheError(problem, "set QWENFILE_CACHE to a folder of your own with 100 MB free") from error
     return folder
+
+
+def unpack_file(bundle: Bundle, member: Member, root: Path) -> Path:
+    """A stored member as a file of the run cache, unpacked unless it is there. Raises CacheError, ModelError."""
+    path = root / f"file-{member.sha256[:16]}{Path(member.name).suffix}"
+    try:
+        if path.is_file() and path.stat().st_size == member.length:
+            return path
+        with _lock(path.with_suffix(".lock")):
+            work = path.with_suffix(".work")
+            work.unlink(missing_ok=True)  # of a process that was killed: we hold the lock
+            bundle.extract(member, work)
+            work.chmod(0o400)
+            _flush(work)
+            work.replace(path)
+    except OSError as error:
+        problem = f"cannot unpack {member.name} to {path}: {(error.strerror or str(error)).lower()}"
+        room = f"{member.length // 2**20 + 1} MB"
+        raise CacheError(problem, f"set QWENFILE_CACHE to a folder of your own with {room} free") from error
+    return path
 
 
 def _key(members: tuple[Member, ...]) -> str:
