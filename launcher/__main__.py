@@ -86,6 +86,11 @@ def _run(words: Sequence[str], file: str, console: Console, env: MutableMapping[
         own = parse((), baked, lambda: engine_flags(bundle))
         console.answer(show_settings(options, user, own, bundle))
         return ExitCode.OK
+    if options.shell is not None:
+        from launcher.completion import script
+
+        console.answer(script(options.shell, bundle.path.name))
+        return ExitCode.OK
     if options.action is not Action.RUN:
         return _inform(options, bundle, console, env)
     if options.face is Face.SERVER and options.api_key is None and env.get("LLAMA_API_KEY"):
@@ -126,6 +131,8 @@ def _inform(options: LaunchOptions, bundle: Bundle, console: Console, env: Mutab
     from launcher import help as texts
 
     match options.action:
+        case Action.HELP if options.face is Face.CLI and not options.verbose:
+            console.answer(texts.cli_help(bundle.path.name, bundle.manifest.name))
         case Action.HELP:
             console.answer(texts.face_help(options.face, bundle.path.name, bundle.manifest.name))
         case Action.HELP_ENGINE:

@@ -1,49 +1,74 @@
-"""Face 2: one prompt, one answer, for scripts and pipes. Imported by `launcher.__main__` only.
+"""Face 2: for scripts and pipes. Imported by `launcher.__main__` only.
 
-stdout carries the answer, flushed as it streams and ended by exactly one new line; everything else is stderr.
+stdout carries the answer, flushed as it streams and ended by exactly one new line; everything else is stderr. Other
+work than answering one prompt is in modules of its own, imported when it is asked for.
 """
 
 import contextlib
-from collections.abc import Generator, Iterator
+import json
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from launcher.conflicts import check
 from launcher.console import Console
-from launcher.options import LaunchOptions
-from launcher.session import Place, Session, find_weights
-from launcher.texts import gather_prompt, read_stdin, read_text, system_prompt
-from runtime.errors import QwenfileError, UsageError
+from launcher.options import LaunchOptions, Work
+from launcher.session import Place
+from launcher.texts import check_files, read_prompt, system_prompt
+from launcher.work import engine_at_work, room_of
+from runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from launcher.client import ChatEvent, Client, Finished
+    from launcher.client import ChatEvent, Client
 
 
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
-    """Answer the prompt of the command line, of files and of standard input. Returns the exit code."""
+    """Do what the command line asks for. Returns the exit code."""
+    check(options)
+    if options.rows is not None:
+        from launcher import rows
+
+        return rows.run(options, place, console)
+    if options.work is Work.BENCH:
+        from launcher import measure
+
+        return measure.run(options, place, console)
     if options.prompt is None and not options.files and console.reads_terminal:
         raise UsageError("no prompt", "give one after -p, in a file after -f, or on standard input")
-    texts = [read_text(file) for file in options.files]
+    if options.work in (Work.TOKENIZE, Work.COUNT_TOKENS):
+        from launcher import tokens
+
+        return tokens.run(options, place, console)
     system = system_prompt(options)
-    place = find_weights(options, place)
-    with Session.start(options, place) as session:
-        for notice in session.notices:
-            console.complain(notice)
-        prompt = gather_prompt(options, texts, read_stdin(options, console))
+    check_files(options.files)
+    with engine_at_work(options, place, console) as session:
+        prompt = read_prompt(options, console, room_of(session))
         client = session.ready()
-        try:
-            return _answer(client, options, place, console, prompt=prompt, system=system)
-        except QwenfileError:
-            session.check()  # if the engine is gone, its own reason is the better one
-            raise
+        if options.work is Work.EMBEDDING:
+            _embed(client, options, place, console, prompt=prompt)
+        else:
+            _answer(client, options, place, console, prompt=prompt, system=system)
+    return 0
+
+
+def _embed(client: "Client", options: LaunchOptions, place: Place, console: Console, *, prompt: str) -> None:
+    """The vector of a text, its length 1."""
+    from launcher.answer import embed
+    from launcher.settings import model_name
+
+    vector, tokens = embed(client, prompt)
+    told = {"model": model_name(options, place.bundle.manifest), "embedding": vector, "prompt_tokens": tokens}
+    console.answer(json.dumps(told) + "\n")
 
 
 def _answer(
     client: "Client", options: LaunchOptions, place: Place, console: Console, *, prompt: str, system: str | None
-) -> int:
-    from launcher.settings import request
+) -> None:
+    from launcher.settings import model_name, request
 
     manifest = place.bundle.manifest
     body = request(options, manifest, thinking=bool(options.thinking))
-    if options.json and body.setdefault("seed", -1) < 0:
+    told = options.json or options.stream_json
+    if told and body.setdefault("seed", -1) < 0:
         import random
 
         body["seed"] = random.SystemRandom().randrange(2**32 - 1)
@@ -53,11 +78,12 @@ def _answer(
         head = [{"role": "system", "content": system}] if system else []
         events = client.chat([*head, {"role": "user", "content": prompt}], body)
     with contextlib.closing(events):
-        if options.json:
-            console.answer(_as_json(events, options, place, seed=body["seed"]) + "\n")
+        if told:
+            _tell(events, options, console, {"model": model_name(options, manifest), "seed": body["seed"]})
         else:
+            if options.display_prompt:
+                console.answer(prompt if options.raw else prompt.rstrip("\n") + "\n\n")
             _stream(events, options, console)
-    return 0
 
 
 def _stream(events: Generator["ChatEvent", None, None], options: LaunchOptions, console: Console) -> None:
@@ -111,41 +137,28 @@ class AnswerWriter:
         self._console.answer("\n")
 
 
-def _as_json(events: Iterator["ChatEvent"], options: LaunchOptions, place: Place, *, seed: int) -> str:
-    import json
+def _tell(
+    events: Generator["ChatEvent", None, None], options: LaunchOptions, console: Console, facts: dict[str, Any]
+) -> None:
+    """The answer as JSON: one object, or with --stream-json one a piece and the rest at the end."""
+    from launcher.answer import gather, timings_json
+    from launcher.client import Content, Reasoning
 
-    from launcher.client import Content, Finished, Reasoning, ToolCalls
-    from launcher.settings import model_name
+    def seen() -> Generator["ChatEvent", None, None]:
+        for event in events:
+            match event:
+                case Content(text):
+                    _line(console, {"event": "text", "text": text})
+                case Reasoning(text):
+                    _line(console, {"event": "reasoning", "text": text})
+            yield event
 
-    texts: list[str] = []
-    thoughts: list[str] = []
-    answer: dict[str, Any] = {"model": model_name(options, place.bundle.manifest), "text": "", "reasoning": None}
-    for event in events:
-        match event:
-            case Content(text):
-                texts.append(text)
-            case Reasoning(text):
-                thoughts.append(text)
-            case ToolCalls(calls):
-                answer["tool_calls"] = list(calls)
-            case Finished():
-                answer |= _ending(event)
-    text = "".join(texts)
-    answer["text"] = text if options.raw else text.strip("\n")
-    answer["reasoning"] = "".join(thoughts).strip("\n") or None
-    return json.dumps({**answer, "seed": seed}, ensure_ascii=False)
+    answer = gather(seen() if options.stream_json else events, raw=options.raw)
+    told = {"model": facts["model"], **answer.as_json(), "timings": timings_json(answer.timings), "seed": facts["seed"]}
+    if options.stream_json:
+        told = {"event": "end", **{name: value for name, value in told.items() if name not in ("text", "reasoning")}}
+    _line(console, told)
 
 
-def _ending(finished: "Finished") -> dict[str, Any]:
-    timings = finished.timings
-    return {
-        "finish_reason": finished.reason,
-        "prompt_tokens": finished.prompt_tokens,
-        "completion_tokens": finished.completion_tokens,
-        "timings": {
-            "prompt_ms": timings.prompt_ms,
-            "prompt_tokens": timings.prompt,
-            "cached_tokens": timings.cached,
-            "generation_ms": timings.generated_ms,
-        },
-    }
+def _line(console: Console, told: dict[str, Any]) -> None:
+    console.answer(json.dumps(told, ensure_ascii=False) + "\n")

@@ -120,6 +120,14 @@ class Client:
         body = {**request, "messages": list(messages)}
         return int(self._json("POST", "/v1/chat/completions/input_tokens", body)["input_tokens"])
 
+    def tokens(self, text: str) -> int:
+        """How many tokens a text has, without the chat template."""
+        return len(self._json("POST", "/tokenize", {"content": text})["tokens"])
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask for an answer in one piece."""
+        return self._json("POST", path, body)
+
     def chat(self, messages: Sequence[Message], request: Mapping[str, Any]) -> Generator[ChatEvent, None, None]:
         """Stream the answer to a conversation; `request` holds sampling and the like."""
         body = {**request, "messages": list(messages), "stream": True, "stream_options": {"include_usage": True}}
@@ -188,7 +196,7 @@ def _chat_events(stream: Iterator[Mapping[str, Any]]) -> Generator[ChatEvent, No
     reason, usage, timings, calls = "", {}, Timings(), {}  # type: str, Mapping[str, int], Timings, dict[int, Any]
     for event in stream:
         usage = event.get("usage") or usage
-        timings = _timings(event["timings"]) if event.get("timings") else timings
+        timings = timings_of(event["timings"]) if event.get("timings") else timings
         for choice in event.get("choices", ()):
             reason = choice.get("finish_reason") or reason
             delta = choice.get("delta") or {}
@@ -219,7 +227,7 @@ def _completion_events(stream: Iterator[Mapping[str, Any]]) -> Generator[ChatEve
                 reason="length" if event.get("stop_type") == "limit" else "stop",
                 prompt_tokens=event.get("tokens_evaluated", 0),
                 completion_tokens=event.get("tokens_predicted", 0),
-                timings=_timings(event.get("timings") or {}),
+                timings=timings_of(event.get("timings") or {}),
             )
             return
     raise QwenfileError("the engine broke off in the middle of the answer")
@@ -235,7 +243,8 @@ def _merge(calls: dict[int, Any], delta: Mapping[str, Any]) -> None:
         call["function"][name] = call["function"].get(name, "") + (text or "")
 
 
-def _timings(timings: Mapping[str, Any]) -> Timings:
+def timings_of(timings: Mapping[str, Any]) -> Timings:
+    """The engine's `timings` object as ours."""
     return Timings(
         prompt=timings.get("prompt_n", 0),
         cached=timings.get("cache_n", 0),

@@ -15,7 +15,7 @@ _WIDTH = 100
 _HEADS = {
     Face.CHAT: "Talk with {model} in the terminal. Nothing leaves this machine.",
     Face.SERVER: "Serve {model} as a web page and an OpenAI-compatible API.",
-    Face.CLI: "Answer one prompt with {model}. Standard output carries the answer and nothing else.",
+    Face.CLI: "Answer with {model} in scripts and pipes; stdout carries the answer alone.",
 }
 
 _EXAMPLES = {
@@ -24,7 +24,7 @@ _EXAMPLES = {
     Face.CLI: (
         "--cli -p 'Name three rivers.'",
         "--cli -p 'Summarise this.' < notes.txt > summary.txt",
-        "--cli --raw -n 32 -p 'four score and seven'",
+        "--cli --jsonl questions.jsonl -o answers.jsonl",
     ),
 }
 
@@ -42,6 +42,32 @@ _SERVER_FLAGS = (
     ("--mcp-servers-config FILE", "MCP servers for the page's tools; they run programs here"),
     ("--tools LIST", "built-in tools for the page; they read and write files here"),
 )
+
+
+# The options of --cli that its help explains; it only names the others, so that it fits on one screen.
+_CLI_SHOWN = frozenset({
+    "-p", "-f", "-sys", "--raw", "--think", "-n", "--temp", "-j", "--json", "--jsonl", "-o", "-m", "-c",
+})  # fmt: skip
+_EVERYWHERE = frozenset({"-h", "--debug", "--licenses", "--help-engine", "--version"})
+_CLI_COLUMN, _CLI_WIDTH = 24, 80
+
+
+def cli_help(program: str, model: str) -> str:
+    """The help of --cli: on one screen of 24 lines and 80 columns."""
+    import textwrap
+
+    rows = [option for option in OPTIONS if Face.CLI in option.faces and option.help and _shown(option, Face.CLI)]
+    lines = [_HEADS[Face.CLI].format(model=model), ""]
+    lines += [f"  ./{program} {example}" for example in _EXAMPLES[Face.CLI]]
+    lines.append("")
+    for option in rows:
+        if option.names[0] in _CLI_SHOWN:
+            name = f"{', '.join(option.names[:2])}" if len(option.names[-1]) < 10 else option.names[0]
+            lines.append(f"  {name + (f' {option.hint}' if option.hint else ''):<{_CLI_COLUMN}}{option.help}")
+    others = " ".join(option.names[0] for option in rows if option.names[0] not in _CLI_SHOWN | _EVERYWHERE)
+    text = f"More (--help --verbose explains them, --help-engine the engine's): {others}"
+    lines += ["", *textwrap.wrap(text, _CLI_WIDTH, break_long_words=False, break_on_hyphens=False)]
+    return "\n".join(lines) + "\n"
 
 
 def face_help(face: Face, program: str, model: str) -> str:

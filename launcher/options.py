@@ -34,6 +34,16 @@ class Action(Enum):
     SHOW_SETTINGS = "--show-settings"
 
 
+class Work(Enum):
+    """What --cli does with its input."""
+
+    ANSWER = ""
+    EMBEDDING = "--embedding"
+    TOKENIZE = "--tokenize"
+    COUNT_TOKENS = "--count-tokens"
+    BENCH = "--bench"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
     """What the user asked for. None means: not said, so the default of the model, the mode or the face."""
@@ -57,7 +67,15 @@ class LaunchOptions:
     raw: bool = False
     escapes: bool = False
     json: bool = False
+    stream_json: bool = False
     show_thinking: bool = False
+    display_prompt: bool = False
+    work: Work = Work.ANSWER
+    rows: str | None = None
+    output: str | None = None
+    unordered: bool = False
+    parallel: int | None = None
+    shell: str | None = None
     host: str | None = None
     port: int | None = None
     api_key: str | None = None
@@ -85,7 +103,8 @@ class Option:
     """One row of the table. `names`: the first is the usual one. `target`: the field of LaunchOptions that it sets
     (`sampling.NAME` an entry of `sampling`, "" nothing). `hint`: its value in the help; without one it takes no value
     and sets `value`. `read(name, text)` turns text into the field's value and may raise UsageError. `engine`: in faces
-    that are not in `faces` the flag goes to the engine, which knows it too."""
+    that are not in `faces` the flag goes to the engine, which knows it too. `optional`: what its value is if the next
+    word is another flag, or nothing follows."""
 
     names: tuple[str, ...]
     target: str
@@ -96,6 +115,7 @@ class Option:
     value: Any = True
     repeat: bool = False
     engine: bool = False
+    optional: str = ""
 
 
 def whole(least: int, most: int = 2**63, *, also: int | None = None) -> Callable[[str, str], int]:
@@ -126,6 +146,17 @@ def real(least: float, most: float) -> Callable[[str, str], float]:
         if not least <= number <= most:
             raise UsageError(f"{name} {text} is out of range", f"use {least:g} to {most:g}")
         return number
+
+    return read
+
+
+def one_of(*choices: str) -> Callable[[str, str], str]:
+    """A reader of one of a few words."""
+
+    def read(name: str, text: str) -> str:
+        if text not in choices:
+            raise UsageError(f"{name} {text!r} is unknown", f"use {', '.join(choices[:-1])} or {choices[-1]}")
+        return text
 
     return read
 
@@ -193,6 +224,21 @@ OPTIONS: tuple[Option, ...] = (
            help="think before answering (default in chat and server)"),
     Option(names=("--nothink", "--no-think"), target="thinking", value=False, faces=CHAT | CLI | SERVER,
            help="answer directly (default in --cli)"),
+    Option(names=("--stream-json",), target="stream_json", faces=CLI, help="one JSON object an event, as it happens"),
+    Option(names=("--jsonl",), target="rows", hint="FILE", read=text, optional="-", faces=CLI,
+           help="answer every row of a JSONL file (or standard input)"),
+    Option(names=("-o", "--output"), target="output", hint="FILE", read=text, faces=CLI,
+           help="where the rows' answers go; an interrupted run goes on"),
+    Option(names=("-np", "--parallel"), target="parallel", hint="N", read=whole(1, 256), faces=CLI, engine=True,
+           help="rows answered at a time, each with a context of -c"),
+    Option(names=("--unordered",), target="unordered", faces=CLI, help="rows come out as they are done"),
+    Option(names=("--embedding", "--embeddings"), target="work", value=Work.EMBEDDING, faces=CLI, engine=True,
+           help="print the text's vector as JSON"),
+    Option(names=("--tokenize",), target="work", value=Work.TOKENIZE, faces=CLI, help="print the text's tokens"),
+    Option(names=("--count-tokens",), target="work", value=Work.COUNT_TOKENS, faces=CLI,
+           help="print how many tokens the text has"),
+    Option(names=("--bench",), target="work", value=Work.BENCH, faces=CLI, help="measure this machine's speed"),
+    Option(names=("--display-prompt",), target="display_prompt", faces=CLI, help="the prompt comes before the answer"),
     Option(names=("--show-thinking",), target="show_thinking", faces=CLI, help="thinking goes to standard error"),
     Option(names=("-n", "--predict", "--n-predict"), target="predict", hint="N", read=whole(1, also=-1),
            help="at most N tokens an answer"),
@@ -255,10 +301,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(names=("--licenses",), target="action", value=Action.LICENSES, help="licences of everything inside"),
     Option(names=("--help-engine",), target="action", value=Action.HELP_ENGINE,
            help="the engine's flags; they all work here"),
+    Option(names=("--completion",), target="shell", hint="SHELL", read=one_of("bash", "zsh", "fish"),
+           help="print a completion script for bash, zsh or fish"),
     Option(names=("-h", "--help"), target="action", value=Action.HELP, help="this text; also after --server, --cli"),
     # Flags that llamafile's and llama.cpp's command lines know and that mean nothing or the default here.
     Option(names=("--simple-io", "--no-display-prompt", "-cnv", "--conversation", "-i", "--interactive", "-st",
-                  "--single-turn", "--fast", "--unsecure", "--no-escape"), target=""),
+                  "--single-turn", "--fast", "--unsecure", "--no-escape", "--log-disable", "--silent-prompt", "--color",
+                  "--ascii", "--trap", "--nocompile", "--recompile", "--v2"), target=""),
+    Option(names=("--nologo", "--no-logo", "--no-history"), target="", faces=CLI),
 )  # fmt: skip
 
 # The engine's flags that would fetch a model, start a second server or end this process.
@@ -309,6 +359,8 @@ def parse(argv: Sequence[str], baked: str, engine_flags: EngineFlags) -> LaunchO
             value = option.read(setting.name, setting.values[0]) if option.hint else option.value
             if option.target.startswith("sampling."):
                 sampling[option.target.removeprefix("sampling.")] = value
+            elif option.target == "work" and fields.get("work", value) is not value:
+                raise UsageError(f"{fields['work'].value} and {setting.name} contradict each other", "choose one")
             else:
                 fields[option.target] = (*fields.get(option.target, ()), value) if option.repeat else value
     return LaunchOptions(**fields, sampling=sampling, engine_args=tuple(engine_args))
@@ -349,6 +401,9 @@ def _settings(words: list[_Word], engine_flags: EngineFlags) -> Iterator[_Settin
         values = [inline] if equals else []
         if len(values) > count:
             raise UsageError(f"{name} takes no value")
+        if count and not values and options and options[0].optional:
+            follows = at < len(words) and (words[at].text == "-" or not words[at].text.startswith("-"))
+            values = [] if follows else [options[0].optional]
         while len(values) < count:
             if at == len(words):
                 raise UsageError(f"{name} needs a value", f"{name} {options[0].hint}" if options else "")

@@ -90,6 +90,7 @@ class Session:
     def __init__(self, engine: Engine, listen: Listen, notices: tuple[str, ...], cleanup: contextlib.ExitStack) -> None:
         self.devices = engine.devices()
         self.notices = notices
+        self.slots = 1  # requests that the engine works on at a time
         self._engine = engine
         self._listen = listen
         self._cleanup = cleanup
@@ -106,7 +107,12 @@ class Session:
             if listen is None:
                 folder = cleanup.enter_context(private_folder(place.env))
                 listen = Listen(host=str(folder / "engine.sock"))
-            command = engine_command(options, place.bundle.manifest, listen, gpu=gpu, cores=usable_cores())
+            cores, slots = usable_cores(), 1
+            if options.rows is not None:
+                from launcher.slots import choose_slots
+
+                slots = options.parallel or choose_slots(options, place.bundle.manifest, gpu=gpu, cores=cores)
+            command = engine_command(options, place.bundle.manifest, listen, gpu=gpu, cores=cores, slots=slots)
             verdict = room.check(
                 model_facts(options, place.bundle.manifest),
                 place.bundle.manifest.draft if uses_draft(options, place.bundle) else None,
@@ -121,7 +127,9 @@ class Session:
             if not listen.private:
                 engine.configure(door(options, place.bundle.manifest))
             engine.start(("-m", model, *beside, *verdict.args, *command.args))
-            return cls(engine, listen, tuple(filter(None, notices)), cleanup.pop_all())
+            session = cls(engine, listen, tuple(filter(None, notices)), cleanup.pop_all())
+            session.slots = slots
+            return session
 
     def ready(self) -> "Client":
         """Wait until the model is loaded. Raises the reason, one line, if the engine gives up instead."""
@@ -145,6 +153,10 @@ class Session:
         """Raise what ended the engine, if it has ended."""
         if not self._engine.running:
             raise explain(self._engine.error_lines(), self._engine.exit_code)
+
+    def check_grammar(self, grammar: str) -> tuple[int, str]:
+        """Where a grammar has its mistake, and what it is; see Engine.check_grammar."""
+        return self._engine.check_grammar(grammar)
 
     def close(self) -> None:
         """Stop the engine if others may be connected to it, and remove its socket. Doing so again does nothing.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.options import LaunchOptions
+from launcher.options import LaunchOptions, Work
 from runtime.bundle import Manifest
 from runtime.errors import UsageError
 from runtime.presets import Sampling, is_quantized, plan_context, preset
@@ -50,9 +50,10 @@ class EngineCommand:
 
 
 def engine_command(
-    options: LaunchOptions, manifest: Manifest, listen: Listen, *, gpu: bool, cores: int
+    options: LaunchOptions, manifest: Manifest, listen: Listen, *, gpu: bool, cores: int, slots: int = 1
 ) -> EngineCommand:
-    """Compose the engine's command line. `gpu`: whether it sees one; `cores`: threads to use unless `-t` says.
+    """Compose the engine's command line. `gpu`: whether it sees one; `cores`: threads to use unless `-t` says;
+    `slots`: conversations at a time on a private engine, each with a context of its own.
 
     The user's own engine flags come last, so they win. Raises UsageError for a context that cannot be.
     """
@@ -61,7 +62,15 @@ def engine_command(
     plan = plan_context(options.context, facts.get("context_length"), rope_given=rope_given)
     notices = [plan.notice] if plan.notice else []
     threads = options.threads or cores
-    args = ["-c", str(plan.size), *plan.engine_args, "--host", listen.host, "--reasoning-format", "deepseek"]
+    args = [
+        "-c",
+        str(plan.size * (slots if listen.private else 1)),
+        *plan.engine_args,
+        "--host",
+        listen.host,
+        "--reasoning-format",
+        "deepseek",
+    ]
     args += ["--alias", model_name(options, manifest)]
     if listen.port:
         args += ["--port", str(listen.port)]
@@ -73,15 +82,18 @@ def engine_command(
         notices.append(f"-ngl {options.gpu_layers}: no usable GPU found, computing on the CPU")
     if not gpu:
         args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
-    args += _private(options) if listen.private else _public(options, manifest, listen)
-    return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices), context=plan.size)
+    args += _private(options, slots) if listen.private else _public(options, manifest, listen)
+    return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices), context=context)
 
 
-def _private(options: LaunchOptions) -> list[str]:
-    """One conversation, no web page, no copies of caches for others, no trial run."""
+def _private(options: LaunchOptions, slots: int) -> list[str]:
+    """No web page, no copies of caches for others, no trial run."""
     if any(flag in ("--api-key", "--api-key-file", "--api-prefix", "--ssl-key-file") for flag in options.engine_args):
         raise UsageError("the engine's door is private here", "such flags belong to --server")
-    return ["--parallel", "1", "--no-webui", "--no-warmup", "--cache-ram", "0", "--no-slots"]
+    args = ["--parallel", str(slots), "--no-webui", "--no-warmup", "--cache-ram", "0", "--no-slots"]
+    if options.work is Work.EMBEDDING:
+        args += ["--embedding", "--pooling", "last"]  # as Qwen3's embedding models are trained
+    return args
 
 
 def _public(options: LaunchOptions, manifest: Manifest, listen: Listen) -> list[str]:

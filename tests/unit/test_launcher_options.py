@@ -154,8 +154,8 @@ def test_rows_set_fields_that_exist() -> None:
 @pytest.mark.parametrize("face", Face)
 def test_help_fits_on_a_screen_and_names_what_the_face_takes(face: Face) -> None:
     lines = face_help(face, "qwen3.run", "Qwen3-0.6B").splitlines()
-    assert len(lines) <= 50
-    assert max(map(len, lines)) <= 100
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 110
     assert ("--raw" in "\n".join(lines)) is (face is Face.CLI)
     assert ("--port" in "\n".join(lines[8:])) is (face is Face.SERVER)
 

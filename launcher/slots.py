@@ -1,0 +1,28 @@
+"""How many rows to answer at a time. Imported by the launcher only."""
+
+from launcher.options import LaunchOptions
+from launcher.settings import model_facts
+from runtime.bundle import Manifest
+from runtime.memory import Cache, Shape, estimate, machine_memory
+from runtime.presets import plan_context
+
+# Reading the weights once serves all rows of a batch: on a CPU it pays until its cores are busy, on a GPU longer.
+_PER_CORE, _LEAST, _MOST_CPU, _MOST_GPU = 4, 4, 16, 32
+# What is left of the memory belongs to the rest of the machine.
+_SHARE = 0.5
+_UNKNOWN = 4
+
+
+def choose_slots(options: LaunchOptions, manifest: Manifest, *, gpu: bool, cores: int) -> int:
+    """Slots that keep the processor busy, as far as half of the free memory holds a context for each."""
+    most = _MOST_GPU if gpu else min(_MOST_CPU, max(_LEAST, _PER_CORE * cores))
+    facts = model_facts(options, manifest)
+    context = plan_context(options.context, facts.get("context_length")).size
+    if context == 0:
+        return 1  # the model's maximum, known only once it is loaded
+    shape, available = Shape.from_facts(facts), machine_memory().available
+    if shape is None or not available:
+        return min(_UNKNOWN, most)
+    room = available * _SHARE
+    fitting = (n for n in range(most, 1, -1) if estimate(shape, Cache(context=context * n, slots=n)).own <= room)
+    return next(fitting, 1)
