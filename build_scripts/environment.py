@@ -33,11 +33,11 @@ def check_needs() -> None:
         raise StageError("this Python lacks ensurepip; install it (Debian, Ubuntu: apt install python3-venv)") from None
 
 
-def prepare(stages: Stages) -> None:
+def prepare(stages: Stages, *engine_flags: str) -> None:
     """Run STAGES stages, after which `.venv`, a base for this machine and llama-cpp-python's bindings are there."""
     check_needs()
     stages.run("virtual environment", lambda: _make_environment(stages))
-    engine = stages.command("native engine", [PYTHON, ROOT / "build_scripts/build_native.py"])
+    engine = stages.command("native engine", [PYTHON, ROOT / "build_scripts/build_native.py", *engine_flags])
     stages.run("engine bindings", lambda: _install_bindings(stages, Path(engine)))
     stages.command("stub", [PYTHON, ROOT / "build_scripts/build_stub.py"])
     stages.command("base", [PYTHON, "-m", "bundler", "base", "build"])

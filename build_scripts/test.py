@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"test: {NEEDS}", file=sys.stderr)
     stages = Stages(STAGES + 3)
     try:
-        prepare(stages)
+        prepare(stages, "--bare")  # tests compare the engine with unmodified llama.cpp
         stages.command("lint", [PYTHON, "-m", "ruff", "check", ROOT])
         stages.command("format", [PYTHON, "-m", "ruff", "format", "--check", ROOT])
         stages.command("types", [PYTHON, "-m", "mypy", "--config-file", ROOT / "pyproject.toml"])
