@@ -5,9 +5,12 @@ import os
 import re
 from pathlib import Path
 
+_FAST = 0.7  # of the highest capacity: big cores beside one that is bigger still, not the little ones
+
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Physical cores that this process may use: its CPU affinity, one thread a core, within the cgroup's quota.
+    """Physical cores that this process may use: its CPU affinity, one thread a core, within the cgroup's quota; on a
+    processor with cores of two kinds, those that are fast, if it may use any.
 
     0 where the system does not tell (then the engine decides). `root`: where /sys and /proc are, for tests.
     More threads than cores slow the engine down: they wait for each other in spinning barriers.
@@ -15,7 +18,7 @@ def usable_cores(root: Path = Path("/")) -> int:
     if not hasattr(os, "sched_getaffinity"):
         return 0
     allowed = os.sched_getaffinity(0)
-    cores = {_siblings(root, cpu) for cpu in allowed}
+    cores = {_siblings(root, cpu) for cpu in allowed & _performance(root, allowed) or allowed}
     quota = _quota(root)
     return max(1, math.ceil(min(len(cores), quota)))
 
@@ -24,6 +27,29 @@ def kernels() -> str:
     """The CPU kernels that the engine has chosen (`zen4`, `haswell`, ...); "" where the system doesn't tell."""
     found = re.search(r"ggml-cpu-(\w+)\.so", _read(Path("/proc/self/maps")))
     return found[1] if found else ""
+
+
+def _performance(root: Path, allowed: set[int]) -> set[int]:
+    """The CPUs of the fast cores; all where there is one kind. A batch waits for its slowest thread.
+
+    Intel's hybrids list them as a device of their own; on Arm each CPU has a capacity, 1024 the highest.
+    """
+    listed = _read(root / "sys/devices/cpu_core/cpus")
+    if listed:
+        return _cpu_list(listed)
+    capacities = {cpu: _read(root / f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity") for cpu in allowed}
+    known = {cpu: int(text) for cpu, text in capacities.items() if text.isdigit()}
+    return {cpu for cpu, capacity in known.items() if capacity >= _FAST * max(known.values())}
+
+
+def _cpu_list(text: str) -> set[int]:
+    """`0-3,8` as the kernel writes it."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 def _siblings(root: Path, cpu: int) -> str:

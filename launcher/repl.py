@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.console import Console, keys_unseen
-from launcher.machine import kernels
+from launcher.machine import kernels, usable_cores
 from launcher.options import LaunchOptions
 from launcher.session import Place, Session, find_weights
 from launcher.settings import model_facts, model_name, quantization
@@ -137,7 +137,9 @@ def banner(options: LaunchOptions, manifest: Manifest, session: Session, context
     if kind := quantization(options, manifest):
         parts.append(kind)
     gpus = [device.description.strip() or device.name for device in session.devices if device.kind != "cpu"]
-    computing = " + ".join(gpus) or f"CPU {kernels()}".strip()
+    threads = options.threads or usable_cores()
+    cpu = " ".join(filter(None, ("CPU", kernels()))) + (f", {threads} thread{'s' * (threads > 1)}" if threads else "")
+    computing = " + ".join(gpus) or cpu
     return f"{', '.join(parts)}; context {context_size:,} tokens; {computing}\n/help for help, {_LEAVE_HINT}"
 
 

@@ -20,7 +20,7 @@ from launcher.machine import usable_cores
 from launcher.options import LaunchOptions
 from launcher.settings import Listen, door, engine_command, model_facts
 from launcher.unpack import unpack_engine
-from runtime.bundle import MODEL, Bundle
+from runtime.bundle import MODEL, Bundle, edges_sha256
 from runtime.engine import Engine, EngineError
 from runtime.errors import ListenError, ModelError, QwenfileError, UsageError
 from runtime.paths import private_folder
@@ -56,16 +56,37 @@ def forget_engine_settings(env: MutableMapping[str, str]) -> None:
 
 
 def find_weights(options: LaunchOptions, place: Place) -> Place:
-    """Decide where the weights are: `-m`, the bundle, or NAME.gguf beside a bundle without. Raises ModelError."""
+    """Decide where the weights are: `-m`, the bundle, or beside a bundle without. Raises ModelError."""
     bundle = place.bundle
     weights = options.model
     if weights is None and bundle.manifest.member(MODEL) is None:
-        weights = bundle.path.with_suffix(".gguf")
-        if not weights.is_file():
-            raise ModelError(f"{bundle.path.name} carries no weights, and {weights} is not there", "use -m FILE.gguf")
-    if weights is not None:
+        weights = _beside(bundle)
+        check_weights(weights)
+        _check_own(weights, bundle)
+    elif weights is not None:
         check_weights(weights)
     return replace(place, weights=weights)
+
+
+def _beside(bundle: Bundle) -> Path:
+    """The weights beside the bundle: by its name, or by the one they were built with, for a bundle that was renamed."""
+    first = bundle.path.with_suffix(".gguf")
+    built = bundle.path.with_name(Path(str((bundle.manifest.external or {}).get("name") or first.name)).name)
+    for path in (first, built):
+        if path.is_file():
+            return path
+    raise ModelError(f"{bundle.path.name} carries no weights, and {first} is not there", "use -m FILE.gguf")
+
+
+def _check_own(weights: Path, bundle: Bundle) -> None:
+    """Raise ModelError unless the weights beside are those that the bundle was built with, by size, head and tail."""
+    expected = bundle.manifest.external or {}
+    found = edges_sha256(weights)
+    wrong = [name for name, value in found.items() if expected.get(name, value) != value]
+    if wrong:
+        size = f": {found['size']:,} bytes, not {expected['size']:,}" if "size" in wrong else ""
+        problem = f"{weights} is not what {bundle.path.name} was built with{size}"
+        raise ModelError(problem, "put the right file beside it, or name this one with -m to use it anyway")
 
 
 def check_weights(path: Path) -> None:
