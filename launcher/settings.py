@@ -62,15 +62,8 @@ def engine_command(
     plan = plan_context(options.context, facts.get("context_length"), rope_given=rope_given)
     notices = [plan.notice] if plan.notice else []
     threads = options.threads or cores
-    args = [
-        "-c",
-        str(plan.size * (slots if listen.private else 1)),
-        *plan.engine_args,
-        "--host",
-        listen.host,
-        "--reasoning-format",
-        "deepseek",
-    ]
+    context = plan.size * (slots if listen.private else 1)
+    args = ["-c", str(context), *plan.engine_args, "--host", listen.host, "--reasoning-format", "deepseek"]
     args += ["--alias", model_name(options, manifest)]
     if listen.port:
         args += ["--port", str(listen.port)]
