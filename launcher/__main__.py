@@ -10,8 +10,9 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher.arguments import parse
 from launcher.console import Console, forget_stdout
-from launcher.options import Action, Face, LaunchOptions, parse
+from launcher.options import Action, Face, LaunchOptions
 from launcher.signals import Terminated, own_signals
 from runtime.bundle import ARGS, ENGINE_PREFIX, Bundle
 from runtime.errors import ExitCode, QwenfileError, UsageError

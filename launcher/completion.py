@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from launcher.options import OPTIONS, Option, content, path, schema_file
+from launcher.flags import OPTIONS, Option, content, path, schema_file
 
 _FILE_READERS = (path, content, schema_file)
 _FILE_TARGETS = ("rows", "output")

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from launcher.options import OPTIONS, Face, Option
+from launcher.flags import OPTIONS, Option
+from launcher.options import Face
 from runtime.bundle import LICENSE_PREFIX, Bundle
 
 if TYPE_CHECKING:

@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 
+from launcher.arguments import parse
+from launcher.flags import OPTIONS
 from launcher.help import engine_help, face_help
-from launcher.options import OPTIONS, Action, Face, LaunchOptions, parse
+from launcher.options import Action, Face, LaunchOptions
 from runtime.errors import UsageError
 
 ENGINE_FLAGS: list[dict[str, Any]] = [

@@ -65,7 +65,7 @@ def test_weights_larger_than_memory_run_from_their_file() -> None:
     verdict = check(4 * GB)
     assert "read from the disk again and again" in verdict.notice
     assert verdict.args == ()
-    rearranged = replace(SHAPE, matrices={kind: 8 * GB for kind in room._ALL_TYPES})
+    rearranged = replace(SHAPE, matrices=dict.fromkeys(room._ALL_TYPES, 8 * GB))
     assert check(4 * GB, shape=rearranged).args == ("--no-repack",)
 
 
