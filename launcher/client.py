@@ -1,6 +1,7 @@
 """HTTP to the engine over a Unix socket or TCP: streamed ChatEvents, token counts, errors. Launcher only.
 
 Every request has a connection of its own: closing it, as an interrupted generator does, makes the engine stop.
+Responses are closed by name, never left to their finalizer: Python swallows a KeyboardInterrupt that arrives in one.
 """
 
 import http.client
@@ -101,7 +102,8 @@ class Client:
         connection = self._connection()
         try:
             connection.request("GET", "/health")
-            return connection.getresponse().status == http.client.OK
+            with connection.getresponse() as response:
+                return response.status == http.client.OK
         except (OSError, http.client.HTTPException):
             return False
         finally:
@@ -159,7 +161,8 @@ class Client:
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         connection = self._connection()
         try:
-            answer = json.loads(self._send(connection, method, path, body).read())
+            with self._send(connection, method, path, body) as response:
+                answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _broken(error) from error
         finally:
@@ -169,7 +172,8 @@ class Client:
     def _stream(self, path: str, body: Mapping[str, Any]) -> Generator[Mapping[str, Any], None, None]:
         connection = self._connection()
         try:
-            yield from _server_events(self._send(connection, "POST", path, body))
+            with self._send(connection, "POST", path, body) as response:
+                yield from _server_events(response)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _broken(error) from error
         finally:
