@@ -14,6 +14,8 @@ from typing import Any
 from runtime.errors import ContextError, QwenfileError, UsageError
 
 _PIECE = 65_536
+# What the engine's messages about schemas have in common, before "at PLACE: REASON"; # is the schema's root.
+_SCHEMA_ERROR = "JSON schema error "
 
 Message = Mapping[str, Any]
 
@@ -276,6 +278,8 @@ def _error(error: Any) -> QwenfileError:
         problem = f"the input has {tokens:,} tokens, the context holds {size:,}"
         return ContextError(problem, f"shorten it, or start with -c {wanted} or more")
     message = " ".join(str(facts.get("message", "unknown error")).split())
+    if _SCHEMA_ERROR in message:
+        return UsageError(f"the JSON schema has a mistake {message.partition(_SCHEMA_ERROR)[2]}")
     if facts.get("code") in (400, 422):
         return UsageError(f"the engine refuses: {message}")
     return QwenfileError(f"the engine failed: {message}")

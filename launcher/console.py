@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from runtime.errors import QwenfileError
+
 # Model text may hold escape sequences that set the window's title, write the clipboard or move the cursor. Every
 # control character but tab and new line becomes the picture of itself (U+2400 + code); a carriage return, which
 # would overwrite the line and mostly comes as CR LF, goes; the C1 range (8-bit escape sequences) becomes U+FFFD.
@@ -80,9 +82,18 @@ class Console:
         self.say(f"{self.program}: {' '.join(text.split())}")
 
     def answer(self, text: str) -> None:
-        """A piece of the answer, on stdout, seen at once. Raises BrokenPipeError when nobody reads any more."""
-        self.stdout.write(harmless(text) if self.answers_to_terminal else text)
-        self.stdout.flush()
+        """A piece of the answer, on stdout, seen at once.
+
+        Raises BrokenPipeError when nobody reads any more, QwenfileError when there is no room for it.
+        """
+        try:
+            self.stdout.write(harmless(text) if self.answers_to_terminal else text)
+            self.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            forget_stdout()  # else the interpreter tries, and complains, once more
+            raise QwenfileError(f"the answer cannot be written: {(error.strerror or str(error)).lower()}") from None
 
 
 @contextlib.contextmanager

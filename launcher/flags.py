@@ -164,6 +164,7 @@ OPTIONS: tuple[Option, ...] = (
            help="drop tokens less likely than N times the best"),
     Option(names=("--presence-penalty",), target="sampling.presence_penalty", hint="N", read=real(-2, 2),
            help="against repetition; 0 to 2"),
+    Option(names=("--mirostat",), target="sampling.mirostat", hint="N", read=whole(0, 2)),  # the engine crashes on 3
     Option(names=("-s", "--seed"), target="sampling.seed", hint="N", read=whole(0, 2**32 - 1, also=-1),
            help="same seed, same answer"),
     Option(names=("--stop",), target="stop", hint="TEXT", read=text, faces=CHAT | CLI, repeat=True,

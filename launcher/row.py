@@ -101,6 +101,8 @@ class Reader:
         changes = {_OTHER.get(name, name): value for name, value in fields.items() if name not in _OWN}
         if any(name in changes for name in _FORMATS):
             body = {name: value for name, value in body.items() if name not in _FORMATS}
+        if changes.get("mirostat", 0) not in (0, 1, 2):  # the engine would crash
+            raise UsageError("mirostat is 0, 1 or 2")
         if changes.get("n_predict") == 0:
             raise UsageError("at most 0 tokens is no answer", "use 1 or more")
         return body | changes

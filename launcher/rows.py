@@ -40,7 +40,9 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         raise UsageError(f"{options.output} is the input", "write the answers to another file with -o")
     reader = Reader(options, place.bundle.manifest, system)
     with engine_at_work(options, place, console) as session:
-        session.ready()
+        client = session.ready()
+        if options.schema is not None:  # one mistake told once, not in every row
+            client.post("/completion", {"prompt": "x", "n_predict": 0, "json_schema": options.schema})
         progress = Progress(console.stderr, source.part)
         first_failed = _answer_all(session, _tasks(source, reader, out), options, console, out=out, progress=progress)
     if out is not None:

@@ -18,6 +18,7 @@ _SAMPLING_FLAGS = {
     "min_p": "--min-p",
     "presence_penalty": "--presence-penalty",
     "seed": "--seed",
+    "mirostat": "--mirostat",
 }
 _ROPE_FLAGS = ("--rope-", "--yarn-")
 
