@@ -1,0 +1,406 @@
+"""Every kind of Qwen3: mixtures of experts, shards, quantizing, drafts, adapters, long contexts, little memory."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from bundler import model
+from bundler.demo import DEMO_MODEL
+from bundler.gguf_header import read_header
+from runtime.bundle import DRAFT, MODEL, Bundle
+from runtime.memory import Cache, estimate, repacked_types
+from tests.integration.conftest import ROOT, Result, Runner
+from tests.unit.gguf_files import TinyGGUF
+
+MAKE = ROOT / "build_scripts/make_shape_model.py"
+HIDDEN, QUERY = 64, 128  # of the shape called tiny
+Maker = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def shape(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    """Makes a model of a shape once: shape("tiny", "--quant", "F16"). Its first file, if it has shards."""
+    folder = tmp_path_factory.mktemp("shapes")
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(*arguments: str) -> Path:
+        if arguments not in made:
+            out = folder / f"{'_'.join(arguments).replace('--', '')}.gguf"
+            done = run(sys.executable, MAKE, *arguments, "-o", out)
+            assert done.code == 0, done.err
+            made[arguments] = Path(done.out.split(":")[0])
+        return made[arguments]
+
+    return make
+
+
+@pytest.fixture
+def build(run: Runner, base: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Builds a bundle without trying it out; returns its path."""
+
+    def make(*arguments: str | Path) -> Path:
+        out = tmp_path / "m.run"
+        done = run.qwenfile("build", *arguments, "-o", out, "--base", base, "--no-verify", "--force")
+        assert done.code == 0, done.err
+        return out
+
+    return make
+
+
+def answer(run: Runner, bundle: Path, *arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    """A short completion at temperature 0, on one thread."""
+    done = run(
+        bundle, "--cli", "--raw", "--json", "-p", "Hello", "-n", "12", "--temp", "0", "-t", "1", *arguments,
+        **(env or {}),
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    fields: dict[str, Any] = json.loads(done.out)
+    assert fields["completion_tokens"] == 12
+    return fields
+
+
+def fails(done: Result, code: int, words: str) -> None:
+    assert (done.code, words in done.err.splitlines()[-1]) == (code, True), done.err
+
+
+# --- shapes and shards
+
+
+def test_a_mixture_of_experts_is_described_built_and_runs(
+    run: Runner, base: Path, shape: Maker, tmp_path: Path
+) -> None:
+    moe = shape("tiny-moe", "--quant", "Q4_0")
+    described = json.loads(run.qwenfile("inspect", moe, "--json").out)
+    assert described["architecture"] == "qwen3moe"
+    assert described["active_parameters"] < described["parameters"]
+    assert described["tensor_types"]["experts"] == "Q4_0"
+    out = tmp_path / "moe.run"
+    built = run.qwenfile("build", moe, "-o", out, "--base", base)
+    assert built.code == 0, built.err
+    answer(run, out)
+
+
+def test_shards_become_the_whole_model(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
+    whole = shape("tiny", "--quant", "F16")
+    first = shape("tiny", "--quant", "F16", "--shards", "3")
+    last = first.with_name(first.name.replace("-00001-", "-00003-"))
+    out = tmp_path / "s.run"
+    built = run.qwenfile("build", last, "-o", out, "--base", base)
+    assert built.code == 0, built.err
+    assert "joining 3 shards" in built.err
+    bundle = Bundle.open(out)
+    joined = tmp_path / "joined.gguf"
+    bundle.extract(bundle.require(MODEL), joined)
+    mine, its = read_header(joined), read_header(whole)
+    assert mine.values == its.values
+    assert mine.tensors == its.tensors
+    assert joined.read_bytes()[mine.data_start :] == whole.read_bytes()[its.data_start :]
+    assert run.qwenfile("verify", out).code == 0
+
+
+def test_a_missing_shard_is_named_and_nothing_left(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
+    first = shape("tiny", "--quant", "F16", "--shards", "3")
+    shutil.copy(first, tmp_path / first.name)
+    failed = run.qwenfile("build", tmp_path / first.name, "-o", tmp_path / "s.run", "--base", base)
+    fails(failed, 3, f"missing: {first.name.replace('-00001-', '-00002-')}")
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+def test_joining_takes_no_memory_for_the_weights(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
+    first = shape("0.6B", "--layers", "2", "--shards", "3")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    script = (
+        "import resource, subprocess, sys\n"
+        "code = subprocess.run(sys.argv[1:]).returncode\n"
+        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-m", "bundler", "build", first, "-o", tmp_path / "s.run", "--base", base, "--no-verify"]
+    done = run(sys.executable, "-c", script, *command, PYTHONPATH=str(ROOT))
+    code, kilobytes = map(int, done.out.splitlines()[-1].split())
+    assert code == 0, done.err
+    assert kilobytes < 150_000, f"{kilobytes} kB for weights of 205 MB (this process's children: {before} kB)"
+
+
+# --- quantizing
+
+
+def test_a_model_is_quantized_on_the_way(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
+    """With nothing but a base: the libraries come out of it."""
+    first = shape("tiny", "--quant", "F16", "--shards", "3")
+    (tmp_path / "cache").mkdir()
+    command = ["build", first, "--quantize", "q4_0", "-o", tmp_path / "q.run", "--base", base]
+    built = run(
+        sys.executable, "-m", "bundler", *command, PYTHONPATH=str(ROOT), QWENFILE_BUILD_CACHE=str(tmp_path / "cache")
+    )
+    assert built.code == 0, built.err
+    assert "lies beside the output meanwhile" in built.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "q.run"]
+    facts = json.loads(run.qwenfile("inspect", tmp_path / "q.run", "--json").out)
+    assert facts["model"]["quantization"] == "Q4_0"
+    assert facts["sampling"]["thinking"]["presence_penalty"] == 1.5
+    answer(run, tmp_path / "q.run")
+
+
+def test_quantized_weights_are_quantized_again_only_when_asked(
+    run: Runner, base: Path, shape: Maker, tmp_path: Path
+) -> None:
+    command = ["build", shape("tiny"), "--quantize", "Q4_0", "-o", tmp_path / "q.run", "--base", base, "--no-verify"]
+    fails(run.qwenfile(*command), 2, "--requantize")
+    assert list(tmp_path.iterdir()) == []
+    assert run.qwenfile(*command, "--requantize").code == 0
+    assert (Bundle.open(tmp_path / "q.run").manifest.model or {})["quantization"] == "Q4_0"
+
+
+@pytest.mark.parametrize(("kind", "words"), [("Q4_X", "did you mean"), ("Q1_0", "no tensor type fallback is defined")])
+def test_a_type_that_cannot_be_is_told(
+    run: Runner, base: Path, shape: Maker, tmp_path: Path, kind: str, words: str
+) -> None:
+    model_file = shape("tiny", "--quant", "F16")
+    failed = run.qwenfile("build", model_file, "--quantize", kind, "-o", tmp_path / "q.run", "--base", base)
+    assert failed.code in (1, 2)
+    assert words in failed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- drafts and adapters
+
+
+def test_a_draft_guesses_ahead_and_changes_nothing(run: Runner, build: Callable[..., Path], shape: Maker) -> None:
+    bundle = build(shape("tiny"), "--draft", shape("tiny", "--layers", "1"))
+    with_draft = answer(run, bundle)
+    assert answer(run, bundle, "--no-draft")["text"] == with_draft["text"]
+
+
+def test_the_drafts_weights_are_mapped_in_place(run: Runner, build: Callable[..., Path], shape: Maker) -> None:
+    bundle = build(shape("tiny"), "--draft", shape("tiny", "--layers", "1"))
+    members = [Bundle.open(bundle).require(name) for name in (MODEL, DRAFT)]
+    command = [bundle, "--cli", "--raw", "-p", "Hello", "-n", "4000", "-t", "1", "--temp", "0"]
+    with subprocess.Popen(command, env=dict(run.env), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)  # it generates
+        lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+        process.kill()
+    offsets = [int(line.split()[2], 16) for line in lines if line.endswith(str(bundle))]
+    for member in members:
+        start = member.offset - member.offset % os.sysconf("SC_PAGE_SIZE")
+        assert any(start <= offset < member.offset + member.size for offset in offsets), (member.name, offsets)
+
+
+def test_a_draft_of_another_vocabulary_is_refused(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
+    command = ["build", shape("tiny"), "--draft", DEMO_MODEL, "-o", tmp_path / "d.run", "--base", base]
+    fails(run.qwenfile(*command), 3, "a draft needs the same")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_that_is_no_smaller_is_refused(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
+    command = ["build", shape("tiny"), "--draft", shape("tiny"), "-o", tmp_path / "d.run", "--base", base]
+    fails(run.qwenfile(*command), 2, "it would slow it")
+
+
+def lora(path: Path, *, hidden: int = HIDDEN, strength: float = 1.0) -> Path:
+    """An adapter of rank 4 for the first query projection."""
+    writer = gguf.GGUFWriter(path, "qwen3")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 4.0)
+    generator = np.random.default_rng(1)
+    a = generator.standard_normal((4, hidden), dtype=np.float32)
+    b = generator.standard_normal((QUERY, 4), dtype=np.float32) * np.float32(strength)
+    for name, values in (("lora_a", a), ("lora_b", b)):
+        writer.add_tensor(f"blk.0.attn_q.weight.{name}", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def control_vector(path: Path) -> Path:
+    writer = gguf.GGUFWriter(path, "controlvector")
+    writer.add_string("controlvector.model_hint", "qwen3")
+    writer.add_int32("controlvector.layer_count", 1)
+    writer.add_tensor("direction.1", np.full(HIDDEN, 3.0, dtype=np.float32) * np.arange(HIDDEN, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_adapters_are_carried_and_in_force(
+    run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path
+) -> None:
+    weights = shape("tiny", "--quant", "F16")
+    plain = answer(run, build(weights))["text"]
+    idle = build(weights, "--lora", lora(tmp_path / "idle.gguf", strength=0.0))
+    assert answer(run, idle)["text"] == plain
+    bundle = build(weights, "--lora", lora(tmp_path / "a.gguf", strength=50.0))
+    changed = answer(run, bundle)["text"]
+    assert changed != plain
+    assert answer(run, bundle, "-m", str(weights))["text"] == plain  # made for the bundle's own weights
+    steered = answer(run, build(weights, "--control-vector", control_vector(tmp_path / "c.gguf")))["text"]
+    assert steered not in (plain, changed)
+    upgraded = tmp_path / "up.run"
+    both = build(weights, "--lora", tmp_path / "a.gguf", "--control-vector", tmp_path / "c.gguf")
+    assert run.qwenfile("upgrade", both, "-o", upgraded, "--no-verify").code == 0
+    names = [member.name for member in Bundle.open(upgraded).manifest.prefixed("adapters/")]
+    assert names == ["adapters/lora-1.gguf", "adapters/control-1.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"), [("--lora", "for a Qwen3 of another size"), ("--control-vector", "is no control vector")]
+)
+def test_an_adapter_for_another_model_is_refused(
+    run: Runner, base: Path, shape: Maker, tmp_path: Path, flag: str, words: str
+) -> None:
+    adapter = lora(tmp_path / "a.gguf", hidden=128)
+    failed = run.qwenfile("build", shape("tiny"), flag, adapter, "-o", tmp_path / "a.run", "--base", base)
+    assert failed.code == 3
+    assert words in failed.one_line
+
+
+# --- templates and architectures
+
+
+def test_a_model_without_a_template_gets_qwen3s(run: Runner, base: Path, tmp_path: Path) -> None:
+    """The demo model with its template's key renamed: the engine must talk by ours."""
+    bare = tmp_path / "bare.gguf"
+    bare.write_bytes(DEMO_MODEL.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_templatX"))
+    out = tmp_path / "t.run"
+    built = run.qwenfile("build", bare, "-o", out, "--base", base)
+    assert built.code == 0, built.err
+    assert "qwenfile's own, of Qwen3's format, is put in" in built.err
+    asked = run(out, "--cli", "-p", "What is the capital of Italy?", "--temp", "0", "-t", "1")
+    assert "Rome" in asked.out
+
+
+def test_another_architecture_is_let_through_when_asked(run: Runner, base: Path, tmp_path: Path) -> None:
+    other = TinyGGUF()
+    other.values = {key.replace("qwen3.", "llama."): value for key, value in other.values.items()}
+    other.values["general.architecture"] = "llama"
+    (tmp_path / "l.gguf").write_bytes(other.data())
+    command = ["build", tmp_path / "l.gguf", "-o", tmp_path / "l.run", "--base", base, "--no-verify"]
+    fails(run.qwenfile(*command), 3, "--allow-any-architecture")
+    allowed = run.qwenfile(*command, "--allow-any-architecture")
+    assert allowed.code == 0, allowed.err
+    assert "warning: llama is no Qwen3" in allowed.err
+
+
+# --- contexts and settings
+
+
+def test_beyond_the_native_context_yarn_is_told_and_used(run: Runner, build: Callable[..., Path], shape: Maker) -> None:
+    bundle = build(shape("tiny"))
+    done = run(
+        bundle, "--cli", "--raw", "-p", "Hi", "-n", "1", "-c", "65536", "-t", "1", "-v", "-lv", "5", env=dict(run.env)
+    )
+    assert done.code == 0, done.err
+    assert "-c 65,536 is beyond the native 32,768: YaRN is on" in done.err
+    assert re.search(r"freq_scale\s*= 0\.5\b", done.err)
+    refused = run(bundle, "--cli", "-p", "Hi", "-c", "131073")
+    assert refused.code == 2
+    assert "131,072" in refused.one_line
+
+
+def test_settings_are_shown_with_their_origin(run: Runner, build: Callable[..., Path]) -> None:
+    bundle = build("--demo", "--args", "--top-k 7 ...")
+    shown = run(bundle, "--cli", "--temp", "0.1", "-c", "512", "--show-settings")
+    assert shown.code == 0, shown.err
+    rows = {line[:32].strip(): " ".join(line[32:].split()) for line in shown.out.splitlines()}
+    assert rows["temperature, thinking"] == "0.1 command line"
+    assert rows["top_k, non thinking"] == "7 the bundle's arguments"
+    assert rows["top_p, thinking"] == "0.95 Qwen3's preset"
+    assert rows["context"] == "512 tokens command line"
+
+
+# --- memory
+
+
+@pytest.fixture(scope="module", params=[("0.6B", "Q8_0"), ("4B", "Q4_0"), ("30B-A3B", "Q4_0")], ids="_".join)
+def large(run: Runner, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Two layers of a shape; up to 1 GB, so it does not stay."""
+    name, quant = request.param
+    out = tmp_path_factory.mktemp("large") / "large.gguf"
+    done = run(sys.executable, MAKE, name, "--quant", quant, "--layers", "2", "-o", out)
+    assert done.code == 0, done.err
+    yield out
+    out.unlink()
+
+
+@pytest.mark.parametrize(("context", "kind"), [(8192, "f16"), (32_768, "q8_0")])
+def test_the_estimate_is_what_the_engine_allocates(
+    run: Runner, demo_bundle: Path, large: Path, context: int, kind: str
+) -> None:
+    done = run(
+        demo_bundle, "-m", large, "--cli", "--raw", "-p", "Hi", "-n", "1", "-c", str(context), "-t", "1",
+        "-ctk", kind, "-ctv", kind, "-v", "-lv", "5", "--temp", "0",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    buffers = re.findall(r"CPU\w*\s+(\w+(?: \w+)*) buffer size =\s+([\d.]+) MiB", done.err)
+    sizes: dict[str, float] = {}
+    for what, mebibytes in buffers:
+        sizes[what] = sizes.get(what, 0) + float(mebibytes) * 2**20
+    repacked = sum(float(size) * 2**20 for size in re.findall(r"CPU_REPACK model buffer size =\s+([\d.]+)", done.err))
+    loaded = model.load(large)
+    assert loaded.shape is not None
+    need = estimate(loaded.shape, Cache(context=context, keys=kind, values=kind), repacked_types())
+    assert need.cache == pytest.approx(sizes["KV"], rel=0.001)
+    assert need.copied == pytest.approx(repacked, rel=0.05)
+    # the mapped buffer is told as a range over the file, which with rearranged weights in it says nothing
+    mapped = need.mapped if repacked else sizes["model"]
+    real = mapped + repacked + sizes["KV"] + sizes["compute"] + sizes["output"]
+    assert need.total == pytest.approx(real, rel=0.05)
+
+
+def test_too_little_memory_is_told_before_loading(
+    run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path
+) -> None:
+    bundle = build(shape("tiny", "--quant", "F16"))
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 100000 kB\nMemAvailable: 60000 kB\n")
+    script = 'mount --bind "$0" /proc/meminfo && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, meminfo, bundle, "--cli", "--raw", "-p", "Hi", "-n", "1", "-t", "1"]
+    if run("unshare", "-m", "sh", "-c", script, meminfo, "true").code:
+        pytest.skip("a memory of another size needs root")
+    assert run(*command, "-c", "4096").code == 0
+    failed = run(*command, "-c", "32768")
+    assert failed.code == 1
+    fitting = re.search(r"61 MB are free \(-c (\d+) fits", failed.one_line)
+    assert fitting is not None, failed.err
+    assert run(*command, "-c", fitting[1]).code == 0
+    forced = run(*command, "-c", "32768", "--force")
+    assert forced.code == 0
+    assert "which is slow" in forced.err
+
+
+# --- weights beside the bundle
+
+
+def test_weights_beside_are_known_by_head_and_tail(run: Runner, base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e.run"
+    built = run.qwenfile("build", "--demo", "--external-weights", "-o", out, "--base", base)
+    assert built.code == 0, built.err
+    ask = ("--cli", "-p", "Hi", "-n", "2", "-t", "1")
+    assert run(out, *ask).code == 0
+    renamed = out.rename(tmp_path / "renamed.run")
+    assert run(renamed, *ask).code == 0
+    weights = tmp_path / "e.gguf"
+    whole = weights.read_bytes()
+    for changed in (whole[:-1] + bytes([whole[-1] ^ 1]), whole + b"\0", whole[:5000] + b"?" + whole[5001:]):
+        weights.write_bytes(changed)
+        refused = run(renamed, *ask)
+        assert refused.code == 3
+        assert "is not what renamed.run was built with" in refused.one_line
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert run(renamed, *ask, "-m", weights).code == 0
