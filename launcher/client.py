@@ -22,13 +22,16 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """What the engine measured: tokens read anew, reused from its cache, and generated; milliseconds for each."""
+    """What the engine measured: tokens read anew, reused from its cache, and generated; milliseconds for each; tokens
+    that a draft model guessed, and how many of them were right."""
 
     prompt: int = 0
     cached: int = 0
     prompt_ms: float = 0.0
     generated: int = 0
     generated_ms: float = 0.0
+    guessed: int = 0
+    accepted: int = 0
 
     def __add__(self, other: "Timings") -> "Timings":
         return Timings(
@@ -37,6 +40,8 @@ class Timings:
             prompt_ms=self.prompt_ms + other.prompt_ms,
             generated=self.generated + other.generated,
             generated_ms=self.generated_ms + other.generated_ms,
+            guessed=self.guessed + other.guessed,
+            accepted=self.accepted + other.accepted,
         )
 
 
@@ -62,6 +67,16 @@ class ToolCalls:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far the engine has read the prompt, in tokens; `cached` of `done` it knew already. Milliseconds so far."""
+
+    done: int
+    total: int
+    cached: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """The end. `reason`: stop, length or tool_calls; tokens of the whole prompt and of the completion."""
 
@@ -71,7 +86,7 @@ class Finished:
     timings: Timings = Timings()
 
 
-ChatEvent = Reasoning | Content | ToolCalls | Finished
+ChatEvent = Reasoning | Content | ToolCalls | Progress | Finished
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -257,6 +272,8 @@ def timings_of(timings: Mapping[str, Any]) -> Timings:
         prompt_ms=timings.get("prompt_ms", 0.0),
         generated=timings.get("predicted_n", 0),
         generated_ms=timings.get("predicted_ms", 0.0),
+        guessed=timings.get("draft_n", 0),
+        accepted=timings.get("draft_n_accepted", 0),
     )
 
 
