@@ -36,12 +36,14 @@ class Answer:
 
 
 def timings_json(timings: Timings) -> dict[str, float]:
-    """Milliseconds, and the tokens of the prompt that were read and that were known already."""
+    """Milliseconds, and the tokens of the prompt that were read and that were known already; a draft's guesses."""
+    draft = {"draft_tokens": timings.guessed, "draft_accepted": timings.accepted} if timings.guessed else {}
     return {
         "prompt_ms": timings.prompt_ms,
         "prompt_tokens": timings.prompt,
         "cached_tokens": timings.cached,
         "generation_ms": timings.generated_ms,
+        **draft,
     }
 
 

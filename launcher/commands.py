@@ -90,12 +90,16 @@ def _stats(chat: "Chat", argument: str) -> bool:
 
 
 def _costs(timings: "Timings") -> list[str]:
-    """Rows for prompt and generation, with rates."""
-    return [
+    """Rows for prompt and generation, with rates; for a draft model, how often it was right."""
+    rows = [
         f"  prompt      {timings.prompt:>7,} tokens {_rate(timings.prompt, timings.prompt_ms)}, "
         f"{timings.cached:,} more from the cache",
         f"  generation  {timings.generated:>7,} tokens {_rate(timings.generated, timings.generated_ms)}",
     ]
+    if timings.guessed:
+        share = 100 * timings.accepted / timings.guessed
+        rows.append(f"  draft       {timings.accepted:>7,} of {timings.guessed:,} guesses were right ({share:.0f} %)")
+    return rows
 
 
 def _rate(tokens: int, milliseconds: float) -> str:

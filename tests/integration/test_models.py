@@ -179,7 +179,17 @@ def test_a_type_that_cannot_be_is_told(
 def test_a_draft_guesses_ahead_and_changes_nothing(run: Runner, build: Callable[..., Path], shape: Maker) -> None:
     bundle = build(shape("tiny"), "--draft", shape("tiny", "--layers", "1"))
     with_draft = answer(run, bundle)
-    assert answer(run, bundle, "--no-draft")["text"] == with_draft["text"]
+    assert with_draft["timings"]["draft_tokens"] > 0
+    without = answer(run, bundle, "--no-draft")
+    assert without["text"] == with_draft["text"]
+    assert "draft_tokens" not in without["timings"]
+
+
+def test_a_model_that_is_its_own_draft_is_always_right(run: Runner, build: Callable[..., Path], shape: Maker) -> None:
+    bundle = build(shape("tiny", "--quant", "F16"), "--draft", shape("tiny", "--quant", "F16", "--layers", "1"))
+    own = shape("tiny", "--quant", "F16")
+    timings = answer(run, bundle, "-m", str(own), "-md", str(own), "--spec-type", "draft-simple")["timings"]
+    assert timings["draft_accepted"] == timings["draft_tokens"] > 0
 
 
 def test_the_drafts_weights_are_mapped_in_place(run: Runner, build: Callable[..., Path], shape: Maker) -> None:

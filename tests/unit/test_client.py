@@ -109,5 +109,7 @@ def test_answers_that_are_no_error_objects(body: bytes) -> None:
 
 
 def test_timings_add_up() -> None:
-    one = Timings(prompt=1, cached=2, prompt_ms=3.0, generated=4, generated_ms=5.0)
-    assert one + one == Timings(prompt=2, cached=4, prompt_ms=6.0, generated=8, generated_ms=10.0)
+    one = Timings(prompt=1, cached=2, prompt_ms=3.0, generated=4, generated_ms=5.0, guessed=6, accepted=7)
+    assert one + one == Timings(
+        prompt=2, cached=4, prompt_ms=6.0, generated=8, generated_ms=10.0, guessed=12, accepted=14
+    )
