@@ -4,10 +4,12 @@ Every request has a connection of its own: closing it, as an interrupted generat
 Responses are closed by name, never left to their finalizer: Python swallows a KeyboardInterrupt that arrives in one.
 """
 
+import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +159,30 @@ class Client:
         fields = {name: value for name, value in request.items() if name != "chat_template_kwargs"}
         return _completion_events(self._stream("/completion", {**fields, "prompt": prompt, "stream": True}))
 
+    def read_ahead(self, prompt: str) -> Callable[[], None]:
+        """Let the engine read a prompt into its cache, on a thread; returns what stops that. Raises no errors."""
+        body = {"prompt": prompt, "n_predict": 0, "stream": True, "return_progress": True}
+        connection = self._connection()
+
+        def read() -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException, QwenfileError, ValueError, AttributeError):
+                with self._send(connection, "POST", "/completion", body) as response:
+                    while response.read1(_PIECE):
+                        pass
+            connection.close()
+
+        def stop() -> None:
+            with contextlib.suppress(OSError, AttributeError):  # its other end is closed, or our own
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+        thread = threading.Thread(target=read, daemon=True)
+        with contextlib.suppress(OSError):
+            connection.connect()  # before the thread starts, so that there is something to stop
+            thread.start()
+            return stop
+        return lambda: None
+
     def _connection(self) -> http.client.HTTPConnection:
         if self.socket_path:
             return _UnixConnection(self.socket_path)
@@ -218,6 +244,8 @@ def _chat_events(stream: Iterator[Mapping[str, Any]]) -> Generator[ChatEvent, No
     for event in stream:
         usage = event.get("usage") or usage
         timings = timings_of(event["timings"]) if event.get("timings") else timings
+        if progress := event.get("prompt_progress"):
+            yield _progress(progress)
         for choice in event.get("choices", ()):
             reason = choice.get("finish_reason") or reason
             delta = choice.get("delta") or {}
@@ -262,6 +290,15 @@ def _merge(calls: dict[int, Any], delta: Mapping[str, Any]) -> None:
     call["id"] = delta.get("id") or call["id"]
     for name, text in (delta.get("function") or {}).items():
         call["function"][name] = call["function"].get(name, "") + (text or "")
+
+
+def _progress(progress: Mapping[str, Any]) -> Progress:
+    return Progress(
+        done=progress.get("processed", 0),
+        total=progress.get("total", 0),
+        cached=progress.get("cache", 0),
+        milliseconds=progress.get("time_ms", 0.0),
+    )
 
 
 def timings_of(timings: Mapping[str, Any]) -> Timings:
