@@ -46,12 +46,14 @@ def parse(argv: Sequence[str], baked: str, engine_flags: EngineFlags) -> LaunchO
     Raises UsageError for unknown flags, bad values and contradictions. In `baked`, flags of other faces are ignored.
     """
     settings = list(_settings(_words(argv, baked), engine_flags))
-    face = _face(settings)
-    fields: dict[str, Any] = {"face": face}
+    face, serve = _face(settings)
+    fields: dict[str, Any] = {"face": face, "serve": serve}
     sampling: dict[str, float | int] = {}
     engine_args: list[str] = []
     for setting in settings:
         option = next((row for row in setting.options if face in row.faces), None)
+        if option is None and serve:
+            option = next((row for row in setting.options if Face.SERVER in row.faces), None)
         if option is None and (not setting.options or setting.options[0].engine):
             engine_args += [setting.name, *setting.values]
         elif option is None:
@@ -129,15 +131,19 @@ def _engine_arity(name: str, engine_flags: EngineFlags) -> int:
     raise UsageError(f"unknown option {name}", remedy)
 
 
-def _face(settings: list[_Setting]) -> Face:
+def _face(settings: list[_Setting]) -> tuple[Face, bool]:
+    """The face, and whether the chat is to serve as well (`--chat --server`)."""
+
     def said(*, baked: bool) -> list[Face]:
         return [row.value for each in settings for row in each.options if row.target == "face" and each.baked is baked]
 
     user = said(baked=False)
+    if set(user) == {Face.CHAT, Face.SERVER}:
+        return Face.CHAT, True
     if len(set(user)) > 1:
         names = " and ".join(face.value for face in dict.fromkeys(user))
         raise UsageError(f"{names} contradict each other", "choose one")
-    return [Face.CHAT, *said(baked=True), *user][-1]
+    return [Face.CHAT, *said(baked=True), *user][-1], False
 
 
 def _check_stray(setting: _Setting, face: Face) -> None:

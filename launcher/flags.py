@@ -123,6 +123,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(names=("-p", "--prompt"), target="prompt", hint="TEXT", read=text, faces=CLI,
            help="the prompt; '-' reads it from standard input"),
     Option(names=("-p", "--prompt"), target="system", hint="TEXT", read=text, faces=CHAT, help="the system prompt"),
+    Option(names=("-f", "--file"), target="files", hint="FILE", read=path, faces=CHAT, repeat=True,
+           help="a text to talk about; may be repeated"),
     Option(names=("-f", "--file"), target="files", hint="FILE", read=path, faces=CLI, repeat=True,
            help="text put before the prompt; may be repeated"),
     Option(names=("-sys", "--system-prompt"), target="system", hint="TEXT", read=text, faces=CHAT | CLI,
@@ -206,6 +208,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(names=("--force",), target="force"),  # load though memory is too small; the message about that names it
     Option(names=("--nologo", "--no-logo"), target="logo", value=False, faces=CHAT, help="no banner"),
     Option(names=("--no-history",), target="history", value=False, faces=CHAT, help="remember nothing on disk"),
+    Option(names=("--resume",), target="resume", faces=CHAT, help="go on with the last conversation"),
+    Option(names=("--auto-forget",), target="auto_forget", faces=CHAT,
+           help="when the context is full, drop the oldest exchanges"),
+    Option(names=("--truncate",), target="truncate", faces=CHAT,
+           help="of a file after -f that is too long, take the beginning"),
+    Option(names=("--ascii",), target="ascii", faces=CHAT, help="draw with ASCII characters only"),
     Option(names=("--show-settings",), target="action", value=Action.SHOW_SETTINGS, faces=CHAT | CLI,
            help="all settings and where each comes from"),
     Option(names=("--show-settings",), target="action", value=Action.SHOW_SETTINGS, faces=SERVER),
@@ -222,6 +230,6 @@ OPTIONS: tuple[Option, ...] = (
     # Flags that llamafile's and llama.cpp's command lines know and that mean nothing or the default here.
     Option(names=("--simple-io", "--no-display-prompt", "-cnv", "--conversation", "-i", "--interactive", "-st",
                   "--single-turn", "--fast", "--unsecure", "--no-escape", "--log-disable", "--silent-prompt", "--color",
-                  "--ascii", "--trap", "--nocompile", "--recompile", "--v2"), target=""),
-    Option(names=("--nologo", "--no-logo", "--no-history"), target="", faces=CLI),
+                  "--trap", "--nocompile", "--recompile", "--v2"), target=""),
+    Option(names=("--nologo", "--no-logo", "--no-history", "--ascii"), target="", faces=CLI),
 )  # fmt: skip

@@ -80,6 +80,11 @@ class LaunchOptions:
     browser: bool = True
     logo: bool = True
     history: bool = True
+    resume: bool = False
+    auto_forget: bool = False
+    truncate: bool = False
+    ascii: bool = False
+    serve: bool = False
     draft: bool = True
     force: bool = False
     verbose: bool = False
