@@ -100,3 +100,30 @@ def demo_bundle(run: Runner, base: Path, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("bundle 模型") / "qwen3 演示.run"
     succeed(run.qwenfile("build", "--demo", "--base", base, "-o", path), ["qwenfile", "build", "--demo"])
     return path
+
+
+# One thread: tests share their machine with others. Temperature 0: the likeliest answer, always the same.
+STEADY = ("-t", "1", "--temp", "0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cli:
+    """Runs `BUNDLE --cli` with steady answers."""
+
+    run: Runner
+    bundle: Path
+
+    def __call__(self, *arguments: str | Path, input: str | bytes = b"", **env: str) -> Result:  # noqa: A002
+        return self.run(self.bundle, "--cli", *STEADY, *arguments, input=input, **env)
+
+    def start(self, *arguments: str | Path, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+        """Start it with pipes on stdout and stderr."""
+        command = [self.bundle, "--cli", *STEADY, *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe, env=dict(self.run.env))
+
+
+@pytest.fixture
+def cli(run: Runner, demo_bundle: Path) -> Cli:
+    """The demo bundle's scripting face."""
+    return Cli(run=run, bundle=demo_bundle)

@@ -2,32 +2,22 @@
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from tests.integration.conftest import ROOT, TIMEOUT, Result, Runner
+from tests.integration.conftest import ROOT, STEADY, TIMEOUT, Cli, Runner
 
 GGUF = ROOT / "bundler/demo/demo.gguf"
-STEADY = ("-t", "1", "--temp", "0")
 
 
-@pytest.fixture
-def cli(run: Runner, demo_bundle: Path):  # type: ignore[no-untyped-def]
-    def answer(*arguments: str | Path, input: str | bytes = b"", **env: str) -> Result:  # noqa: A002
-        return run(demo_bundle, "--cli", *STEADY, *arguments, input=input, **env)
-
-    return answer
-
-
-def test_stdout_is_the_answer_alone_and_ends_in_one_new_line(cli) -> None:  # type: ignore[no-untyped-def]
+def test_stdout_is_the_answer_alone_and_ends_in_one_new_line(cli: Cli) -> None:
     done = cli("-p", "What is the capital of France?")
     assert (done.code, done.out, done.err) == (0, "The capital of France is Paris.\n", "")
 
 
-def test_the_prompt_comes_from_stdin_a_file_or_both(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_prompt_comes_from_stdin_a_file_or_both(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "question.txt"
     file.write_text("What is the capital of France?\n")
     expected = "The capital of France is Paris.\n"
@@ -44,7 +34,7 @@ def test_a_chat_without_a_terminal_answers_once(run: Runner, demo_bundle: Path) 
     assert (done.code, done.out, done.err) == (0, "The capital of France is Paris.\n", "")
 
 
-def test_thinking_never_reaches_stdout(cli) -> None:  # type: ignore[no-untyped-def]
+def test_thinking_never_reaches_stdout(cli: Cli) -> None:
     plain = cli("-p", "What is 2+3?")
     thoughtful = cli("-p", "What is 2+3?", "--think")
     shown = cli("-p", "What is 2+3?", "--think", "--show-thinking")
@@ -65,7 +55,7 @@ def test_a_seed_repeats_the_answer(run: Runner, demo_bundle: Path) -> None:
     assert len({say(seed) for seed in range(4)}) > 1
 
 
-def test_json_tells_everything_about_one_answer(cli) -> None:  # type: ignore[no-untyped-def]
+def test_json_tells_everything_about_one_answer(cli: Cli) -> None:
     told = json.loads(cli("--json", "-p", "What is 2+3?", "--think").out)
     assert "5" in told["text"]
     assert told["reasoning"]
@@ -77,12 +67,12 @@ def test_json_tells_everything_about_one_answer(cli) -> None:  # type: ignore[no
     assert json.loads(cli("--json", "-p", "What is 2+3?").out)["reasoning"] is None
 
 
-def test_a_limit_of_tokens_is_kept(cli) -> None:  # type: ignore[no-untyped-def]
+def test_a_limit_of_tokens_is_kept(cli: Cli) -> None:
     told = json.loads(cli("--json", "-n", "3", "-p", "Count to fifty.").out)
     assert (told["completion_tokens"], told["finish_reason"]) == (3, "length")
 
 
-def test_schemas_and_grammars_are_followed(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_schemas_and_grammars_are_followed(cli: Cli, tmp_path: Path) -> None:
     schema = '{"type": "object", "properties": {"a": {"enum": [7]}}, "required": ["a"], "additionalProperties": false}'
     file = tmp_path / "schema.json"
     file.write_text(schema)
@@ -91,17 +81,17 @@ def test_schemas_and_grammars_are_followed(cli, tmp_path: Path) -> None:  # type
     assert cli("--grammar", 'root ::= "yes" | "no"', "-p", "Hello!").out in ("yes\n", "no\n")
 
 
-def test_text_is_completed_without_a_template(cli) -> None:  # type: ignore[no-untyped-def]
+def test_text_is_completed_without_a_template(cli: Cli) -> None:
     raw = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert cli("--raw", "-p", raw).out == "The capital of France is Paris.\n"
 
 
-def test_a_system_prompt_is_obeyed(cli) -> None:  # type: ignore[no-untyped-def]
+def test_a_system_prompt_is_obeyed(cli: Cli) -> None:
     done = cli("-sys", "Always answer in capital letters.", "-p", "What is the capital of Italy?")
     assert "ROME" in done.out
 
 
-def test_other_weights(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_other_weights(cli: Cli, tmp_path: Path) -> None:
     assert cli("-m", GGUF, "-p", "What is the capital of France?").out == "The capital of France is Paris.\n"
 
 
@@ -140,8 +130,8 @@ def test_weights_beside_the_bundle(run: Runner, base: Path, tmp_path: Path) -> N
         (["--raw"], "word " * 6000, 4, "the context holds 4,096"),
     ],
 )
-def test_mistakes_are_one_line_and_their_exit_code(  # type: ignore[no-untyped-def]
-    cli, arguments: list[str], stdin: str | bytes, code: int, words: str
+def test_mistakes_are_one_line_and_their_exit_code(
+    cli: Cli, arguments: list[str], stdin: str | bytes, code: int, words: str
 ) -> None:
     done = cli(*arguments, input=stdin)
     assert (done.code, done.out) == (code, "")
@@ -150,7 +140,7 @@ def test_mistakes_are_one_line_and_their_exit_code(  # type: ignore[no-untyped-d
 
 
 @pytest.mark.parametrize("keep", [0, 4, 500, 20_000, 500_000, -1])
-def test_a_truncated_model_is_named(cli, tmp_path: Path, keep: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_truncated_model_is_named(cli: Cli, tmp_path: Path, keep: int) -> None:
     file = tmp_path / "cut.gguf"
     file.write_bytes(GGUF.read_bytes()[:keep])
     done = cli("-p", "x", "-m", file)
@@ -158,20 +148,10 @@ def test_a_truncated_model_is_named(cli, tmp_path: Path, keep: int) -> None:  # 
     assert done.one_line
 
 
-def test_a_grammar_with_a_mistake(cli) -> None:  # type: ignore[no-untyped-def]
+def test_a_grammar_with_a_mistake(cli: Cli) -> None:
     done = cli("-p", "x", "--grammar", 'root ::= ("a"')
     assert (done.code, done.out) == (2, "")
-    assert "grammar" in done.err
-
-
-def start(demo_bundle: Path, run: Runner, *arguments: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [demo_bundle, "--cli", *STEADY, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(run.env),
-    )
+    assert "the grammar has a mistake in line 1, column 14 (at its end): expecting ')'" in done.one_line
 
 
 def pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -180,11 +160,9 @@ def pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_answer_with_what_was_said(
-    run: Runner, demo_bundle: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_ends_the_answer_with_what_was_said(cli: Cli, number: signal.Signals, code: int) -> None:
     # sampling at random never ends this one
-    child = start(demo_bundle, run, "-p", "Count to one thousand.", "--ignore-eos")
+    child = cli.start("-p", "Count to one thousand.", "--ignore-eos")
     first = pipe(child.stdout).read(8)
     child.send_signal(number)
     rest, err = child.communicate(timeout=TIMEOUT)
@@ -193,15 +171,15 @@ def test_a_signal_ends_the_answer_with_what_was_said(
     assert number != signal.SIGINT or rest.endswith(b"\n")
 
 
-def test_a_reader_that_leaves_ends_it_quietly(run: Runner, demo_bundle: Path) -> None:
-    with start(demo_bundle, run, "-p", "Count to one thousand.", "--ignore-eos") as child:
+def test_a_reader_that_leaves_ends_it_quietly(cli: Cli) -> None:
+    with cli.start("-p", "Count to one thousand.", "--ignore-eos") as child:
         pipe(child.stdout).read(8)
         pipe(child.stdout).close()
         err = pipe(child.stderr).read()
         assert (child.wait(TIMEOUT), err) == (141, b"")
 
 
-def test_nothing_is_left_behind(run: Runner, demo_bundle: Path, cli) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_is_left_behind(run: Runner, demo_bundle: Path, cli: Cli) -> None:
     cli("-p", "Hello!")
     names = [path.name for path in Path(run.env["QWENFILE_CACHE"]).iterdir()]
     assert not [name for name in names if name.startswith("qwenfile-") or name.endswith(".work")]
@@ -216,7 +194,7 @@ def test_it_needs_no_environment_and_no_open_streams(run: Runner, demo_bundle: P
     assert closed.out.endswith("\n")
 
 
-def test_settings_of_another_llama_cpp_change_nothing(cli) -> None:  # type: ignore[no-untyped-def]
+def test_settings_of_another_llama_cpp_change_nothing(cli: Cli) -> None:
     done = cli(
         "-p", "What is the capital of France?", LLAMA_API_KEY="k", LLAMA_ARG_HOST="0.0.0.0", LLAMA_ARG_N_PREDICT="1"
     )
@@ -238,7 +216,7 @@ def test_asking_for_information(run: Runner, demo_bundle: Path) -> None:
     assert devices.err == ""
 
 
-def test_the_engines_log_is_shown_on_request_only(cli) -> None:  # type: ignore[no-untyped-def]
+def test_the_engines_log_is_shown_on_request_only(cli: Cli) -> None:
     loud = cli("-p", "What is the capital of France?", "--verbose")
     assert loud.out == "The capital of France is Paris.\n"
     assert len(loud.err.splitlines()) > 10
