@@ -1,5 +1,6 @@
 """Check and describe a GGUF model before anything is written. Raises ModelError; prints nothing."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,9 +118,10 @@ def load(path: Path, *, any_architecture: bool = False) -> Model:
     whole = open_whole(path)
     header = whole.header
     architecture = header.values.get("general.architecture")
-    if architecture not in ARCHITECTURES and not (any_architecture and isinstance(architecture, str)):
+    known = ARCHITECTURES if not any_architecture else (architecture,)
+    if not isinstance(architecture, str) or architecture not in known or not re.fullmatch(r"[\w.-]+", architecture):
         raise ModelError(
-            f"{path} has the architecture {architecture!r}; qwenfile bundles {' and '.join(ARCHITECTURES)}",
+            f"{path} has the architecture {architecture!r:.60}; qwenfile bundles {' and '.join(ARCHITECTURES)}",
             "name a Qwen3 model, or try your luck with --allow-any-architecture",
         )
     _check_keys(header, architecture)
@@ -127,10 +129,11 @@ def load(path: Path, *, any_architecture: bool = False) -> Model:
         _check_tensors(header, architecture)
     parameters = sum(map(elements, header.tensors))
     tokens = header.values["tokenizer.ggml.tokens"]
+    tokenizer = " ".join(str(header.values.get(f"tokenizer.ggml.{key}", "?")) for key in ("model", "pre"))
     return Model(
         whole=whole,
         architecture=architecture,
-        name=str(header.values.get("general.name") or path.stem),
+        name=_printable(str(header.values.get("general.name") or path.stem)),
         parameters=parameters,
         active=parameters - _idle(header, architecture),
         quantization=_quantization(header),
@@ -138,7 +141,7 @@ def load(path: Path, *, any_architecture: bool = False) -> Model:
         layers=header.integer(f"{architecture}.block_count"),
         template=_template_kind(header),
         rope_scaling=_rope_scaling(header, architecture),
-        tokenizer=" ".join(str(header.values.get(f"tokenizer.ggml.{key}", "?")) for key in ("model", "pre")),
+        tokenizer=_printable(tokenizer),
         vocabulary=tokens.length,
         tensor_types=_tensor_types(header),
         shape=_shape(whole, architecture, tokens.length) if architecture in ARCHITECTURES else None,
@@ -151,6 +154,11 @@ def with_template(model: Model) -> Model:
         return model
     template = OUR_TEMPLATE.read_text(encoding="utf-8")
     return replace(model, whole=model.whole.with_values({TEMPLATE: template}), template="qwenfile's")
+
+
+def _printable(text: str) -> str:
+    """Text of the file for a terminal and a manifest: without control characters, and not longer than a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def _check_keys(header: GGUFHeader, architecture: str) -> None:

@@ -132,6 +132,12 @@ def test_joining_takes_no_memory_for_the_weights(run: Runner, base: Path, shape:
     assert kilobytes < 150_000, f"{kilobytes} kB for weights of 205 MB (this process's children: {before} kB)"
 
 
+def test_two_thousand_damaged_models_are_read_or_refused(run: Runner) -> None:
+    done = run(sys.executable, ROOT / "build_scripts/fuzz_gguf.py", "--cases", "2000", "--seed", "7")
+    assert done.code == 0, done.err + done.out
+    assert "2,000 cases" in done.out
+
+
 # --- quantizing
 
 

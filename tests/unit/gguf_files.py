@@ -55,6 +55,7 @@ class TinyGGUF:
     tensor_type: int = F32
     value_count: int | None = None
     tensor_count: int | None = None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fill: dict[str, float] = field(default_factory=dict)
 
     def header(self) -> bytes:
@@ -70,7 +71,9 @@ class TinyGGUF:
         parts += [key_value(key, value) for key, value in self.values.items()]
         for index, name in enumerate(self.tensors):
             offset = self.offsets.get(name, index * 32)
-            parts.append(text(name) + struct.pack("<IQIQ", 1, 8, self.tensor_type, offset))
+            shape = self.shapes.get(name, (8,))
+            parts.append(text(name) + struct.pack("<I", len(shape)))
+            parts.append(struct.pack(f"<{len(shape)}QIQ", *shape, self.tensor_type, offset))
         return b"".join(parts)
 
     def data(self) -> bytes:

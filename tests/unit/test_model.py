@@ -164,3 +164,30 @@ def test_long_arrays_are_counted_not_kept(tmp_path: Path) -> None:
     tiny.values["tokenizer.ggml.tokens"] = [f"token{index}" for index in range(5000)]
     tokens = read_header(write(tmp_path, tiny)).values["tokenizer.ggml.tokens"]
     assert (tokens.length, tokens.items) == (5000, ())
+
+
+def test_control_characters_of_a_file_reach_no_terminal(tmp_path: Path) -> None:
+    tiny = TinyGGUF()
+    tiny.values["general.name"] = "\x1b[2Jevil\n" + "x" * 500
+    name = model.load(write(tmp_path, tiny)).name
+    assert name.startswith("?[2Jevil?x")
+    assert len(name) == 200
+
+
+def test_another_architecture_is_described_as_far_as_it_can_be(tmp_path: Path) -> None:
+    tiny = TinyGGUF()
+    tiny.values["general.architecture"] = "gpt-oss"
+    tiny.values |= {"gpt-oss.context_length": 512, "gpt-oss.block_count": 3}
+    loaded = model.load(write(tmp_path, tiny), any_architecture=True)
+    assert (loaded.foreign, loaded.layers, loaded.shape) == (True, 3, None)
+
+
+def test_a_vocabulary_that_does_not_fit_the_embedding(tmp_path: Path) -> None:
+    tiny = TinyGGUF(shapes={"token_embd.weight": (1, 3)})
+    assert "2 tokens and an embedding of 3 rows" in refusal(write(tmp_path, tiny))
+
+
+def test_ten_thousand_numbers_are_no_shards(tmp_path: Path) -> None:
+    tiny = TinyGGUF()
+    tiny.values["split.count"] = 2**32 - 1
+    assert "which its name does not say" in refusal(write(tmp_path, tiny))
