@@ -49,7 +49,10 @@ _SERVER_FLAGS = (
 _CLI_SHOWN = frozenset({
     "-p", "-f", "-sys", "--raw", "--think", "-n", "--temp", "-j", "--json", "--jsonl", "-o", "-m", "-c",
 })  # fmt: skip
-_EVERYWHERE = frozenset({"-h", "--debug", "--licenses", "--help-engine", "--version"})
+_EVERYWHERE = frozenset({
+    "-h", "-v", "--debug", "--licenses", "--help-engine", "--version", "--list-devices", "--show-settings",
+    "--no-draft",
+})  # fmt: skip
 _CLI_COLUMN, _CLI_WIDTH = 24, 80
 
 

@@ -1,7 +1,6 @@
 """--bench: how fast this machine reads a prompt and generates. Imported by the launcher only."""
 
 import json
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 PROMPT_TOKENS = 512
 GENERATED_TOKENS = 64
-_RUNS = 3
+_RUNS = 3  # odd, so that there is a middle one
 _TEXT = "The quick brown fox jumps over the lazy dog, and the dog takes no notice of it. "
 
 
@@ -33,7 +32,7 @@ class Speed:
 
     @classmethod
     def of(cls, tokens: int, rates: list[float]) -> "Speed":
-        return cls(tokens=tokens, median=statistics.median(rates), least=min(rates), greatest=max(rates))
+        return cls(tokens=tokens, median=sorted(rates)[len(rates) // 2], least=min(rates), greatest=max(rates))
 
     def as_json(self) -> dict[str, float]:
         return {
@@ -60,7 +59,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         console.answer(json.dumps(told, ensure_ascii=False) + "\n")
         return 0
     kind = f" ({facts['quantization']})" if facts["quantization"] else ""
-    threads = f", {facts['threads']} threads" if facts["threads"] else ""
+    threads = f", {facts['threads']} thread{'s' * (facts['threads'] != 1)}" if facts["threads"] else ""
     console.answer(f"{facts['model']}{kind} on {facts['device']}{threads}\n\n")
     console.answer(f"{'':<12}{'tokens':>8}{'tokens/s':>12}   of {_RUNS} runs\n")
     for name, speed in (("prompt", prompt), ("generation", generation)):
