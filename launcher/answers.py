@@ -11,7 +11,7 @@ import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from runtime.errors import QwenfileError, UsageError
 
@@ -31,10 +31,17 @@ class AnswerFile:
         self._last, self._in_order, self.count = 0, True, 0
         try:
             self._file = self._open()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
             if self._regular():
                 self._mend()
         except OSError as error:
+            self.close()
             raise self._unwritable(error) from None
+        except UsageError:
+            self.close()
+            raise
 
     def skip(self, line: int, key: str) -> bool:
         """Whether the row is answered already. Raises UsageError if another one was answered in its place."""
@@ -67,11 +74,25 @@ class AnswerFile:
         except OSError as error:
             raise self._unwritable(error) from None
 
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _open(self) -> BinaryIO:
         """The file, locked, and still at its path once it is."""
         while True:
             file = open(self._path, "a+b", buffering=0) if not self._special() else open(self._path, "wb", buffering=0)  # noqa: PTH123, SIM115
-            self._lock(file)
+            try:
+                self._lock(file)
+            except UsageError:
+                file.close()
+                raise
             with contextlib.suppress(FileNotFoundError):
                 if self._path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                     return file

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from launcher.answers import AnswerFile
 from launcher.batch import Limits, concurrently
@@ -33,20 +33,24 @@ _LONGEST = 64 * 1024 * 1024
 
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
     """Answer all rows. Returns 1 if some failed."""
-    system = system_prompt(options)
-    source = Source(options.rows or "-", console)
-    out = AnswerFile(Path(options.output)) if options.output not in (None, "-") else None
-    if out is not None and source.is_file(Path(str(options.output))):
-        raise UsageError(f"{options.output} is the input", "write the answers to another file with -o")
-    reader = Reader(options, place.bundle.manifest, system)
-    with engine_at_work(options, place, console) as session:
+    reader = Reader(options, place.bundle.manifest, system_prompt(options))
+    with contextlib.ExitStack() as closing:
+        source = closing.enter_context(Source(options.rows or "-", console))
+        out = None
+        if options.output not in (None, "-"):
+            path = Path(str(options.output))
+            if source.is_file(path):
+                raise UsageError(f"{path} is the input", "write the answers to another file with -o")
+            out = closing.enter_context(AnswerFile(path))
+        session = closing.enter_context(engine_at_work(options, place, console))
         client = session.ready()
         if options.schema is not None:  # one mistake told once, not in every row
             client.post("/completion", {"prompt": "x", "n_predict": 0, "json_schema": options.schema})
         progress = Progress(console.stderr, source.part)
-        first_failed = _answer_all(session, _tasks(source, reader, out), options, console, out=out, progress=progress)
-    if out is not None:
-        out.finish(ordered=not options.unordered)
+        tasks = _tasks(source, reader, out)
+        first_failed = _answer_all(session, tasks, options, console, out=out, progress=progress)
+        if out is not None:
+            out.finish(ordered=not options.unordered)
     if not progress.failed:
         return 0
     rows = "row" if progress.done == 1 else "rows"
@@ -133,6 +137,7 @@ class Source:
     def __init__(self, name: str, console: Console) -> None:
         """Open it. Raises UsageError if that cannot be done."""
         self._size = self._read = 0
+        self._own = name != "-"
         if name == "-":
             if console.reads_terminal:
                 raise UsageError("no rows", "name a file after --jsonl, or give rows on standard input")
@@ -159,6 +164,13 @@ class Source:
                 data = data.removeprefix(b"\xef\xbb\xbf")
             if data.strip():
                 yield number, data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._own:
+            self._file.close()
 
     def part(self) -> float | None:
         """How much was read, 0 to 1; None if nobody knows how much there is."""
