@@ -113,6 +113,9 @@ def _verify(asked: options.Verify, env: Mapping[str, str]) -> None:
     bundle = Bundle.open(asked.file)
     with report.progress("hashing", verify.total(bundle)) as progress:
         verify.verify_bytes(bundle, progress)
+        beside = verify.verify_weights_beside(bundle, progress) if bundle.manifest.external else None
+    if beside:
+        report.say(f"verified: {beside}, the weights beside it")
     report.say(f"verified: {len(bundle.manifest.members)} members, {bundle.size:,} bytes as they were built")
     if bundle.manifest.model:
         try_out(bundle, env)

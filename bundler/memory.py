@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from runtime.memory import Cache, MachineMemory, Need, Shape, estimate, machine_memory, repacked_types
-from runtime.presets import DEFAULT_CONTEXT, MAXIMUM_CONTEXT, native_context
+from runtime.presets import DEFAULT_CONTEXT, most_context, native_context
 
 CACHE_TYPES = ("f16", "q8_0")
 
@@ -13,8 +13,7 @@ CACHE_TYPES = ("f16", "q8_0")
 def contexts(trained: int) -> tuple[int, ...]:
     """The sizes worth knowing about, in tokens: what a bundle starts with, the native one, the largest."""
     native = native_context(trained)
-    most = max(MAXIMUM_CONTEXT, native) if native >= DEFAULT_CONTEXT else native
-    return tuple(sorted({min(DEFAULT_CONTEXT, native), native, most}))
+    return tuple(sorted({min(DEFAULT_CONTEXT, native), native, most_context(trained)}))
 
 
 def needs(shape: Shape, trained: int) -> Iterator[tuple[int, str, Need]]:

@@ -14,7 +14,7 @@ from bundler.model import Model
 from bundler.writer import Progress
 from runtime.bundle import ADAPTER_PREFIX, ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Bundle
 from runtime.memory import Shape, machine_memory
-from runtime.presets import MAXIMUM_CONTEXT, NATIVE_CONTEXT, native_context
+from runtime.presets import MAXIMUM_CONTEXT, NATIVE_CONTEXT, most_context, native_context
 
 TEMPLATES = {
     "Qwen3": "in the model",
@@ -70,7 +70,7 @@ def summary(built: Built, model: Model, context: int) -> None:
         "written": f"{built.out}{beside}",
         "size": f"{size(built.size)}, of it {size(built.added)} added to the weights",
         "model": f"{model.name}, {parameters(model.parameters)} parameters, {model.quantization}",
-        "context": f"{context:,} tokens by default, {model.context_length:,} at most",
+        "context": f"{context:,} tokens by default, {most_context(model.context_length):,} at most",
         "run it": f"{_runnable(built.out)}   (chat; --server: web page and API; --cli -p TEXT: scripting)",
     }
     table(rows)
@@ -147,7 +147,11 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
     kind = "bundle" if manifest.model else "base"
     if as_json:
         fields = json.loads(manifest.to_json())
-        _write_json({"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, **fields})
+        facts = manifest.model or {}
+        needs = memory.as_json(Shape.from_facts(facts), facts.get("context_length", 0))
+        _write_json(
+            {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, **fields, "memory": needs}
+        )
         return
     stored: Callable[[str], int] = lambda prefix: sum(m.size for m in manifest.prefixed(prefix))  # noqa: E731
     rows = {
@@ -170,6 +174,8 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
             rows["adapters"] = ", ".join(f"{m.name.removeprefix(ADAPTER_PREFIX)} {size(m.size)}" for m in adapters)
         rows["arguments"] = args or "none baked in"
     table(rows)
+    if shape := Shape.from_facts(manifest.model or {}):
+        _memory_table(shape, (manifest.model or {})["context_length"])
 
 
 def _model_rows(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -42,6 +42,26 @@ def verify_bytes(bundle: Bundle, progress: Progress) -> None:
             raise ModelError(f"{bundle.path} has a damaged ZIP directory", "copy the file again")
 
 
+def verify_weights_beside(bundle: Bundle, progress: Progress) -> Path:
+    """Hash the weights that lie beside a bundle; returns their path. Raises ModelError if they are not its own."""
+    external = bundle.manifest.external or {}
+    path = bundle.path.with_suffix(".gguf")
+    if not path.is_file():
+        path = bundle.path.with_name(Path(str(external.get("name", path.name))).name)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(CHUNK):
+                digest.update(piece)
+                size += len(piece)
+                progress(len(piece))
+    except OSError as error:
+        raise ModelError(f"cannot read the weights beside, {path}: {error.strerror}", "put them there") from None
+    if (size, digest.hexdigest()) != (external.get("size"), external.get("sha256")):
+        raise ModelError(f"{path} is not what {bundle.path} was built with", "copy the file again")
+    return path
+
+
 def _manifest_record(bundle: Bundle, fd: int) -> Member:
     """The manifest as a member, after comparing it with the CRC-32 in its own ZIP header: all else rests on it."""
     header = bundle.header
@@ -131,5 +151,6 @@ def _run(command: Sequence[str | Path], env: Mapping[str, str]) -> subprocess.Co
 
 
 def total(bundle: Bundle) -> int:
-    """Bytes that `verify_bytes` reports as progress."""
-    return sum(member.size for member in bundle.manifest.members) or CHUNK
+    """Bytes that `verify_bytes` and `verify_weights_beside` report as progress."""
+    beside = int((bundle.manifest.external or {}).get("size", 0))
+    return beside + sum(member.size for member in bundle.manifest.members) or CHUNK

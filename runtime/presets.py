@@ -61,6 +61,12 @@ def native_context(trained: int | None) -> int:
     return trained if trained > _TRAINED_CONTEXT else min(trained, NATIVE_CONTEXT)
 
 
+def most_context(trained: int | None) -> int:
+    """The largest context in tokens: by YaRN where that is validated, else the native one."""
+    native = native_context(trained)
+    return MAXIMUM_CONTEXT if native == NATIVE_CONTEXT else native
+
+
 def plan_context(wanted: int | None, trained: int | None, *, rope_given: bool = False) -> ContextPlan:
     """Decide the context. Raises UsageError when `wanted` is out of range.
 
@@ -78,7 +84,7 @@ def plan_context(wanted: int | None, trained: int | None, *, rope_given: bool = 
     native = native_context(trained)
     if rope_given or wanted <= native:
         return ContextPlan(size=wanted)
-    limit = max(MAXIMUM_CONTEXT, native)
+    limit = max(MAXIMUM_CONTEXT, most_context(trained))
     if wanted > limit:
         remedy = f"use -c {limit} or less, or -c 0 for the model's trained {trained or native:,}"
         raise UsageError(f"a context of {wanted:,} tokens is more than the {limit:,} that the model can use", remedy)

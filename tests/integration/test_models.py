@@ -409,6 +409,9 @@ def test_weights_beside_are_known_by_head_and_tail(run: Runner, base: Path, tmp_
     assert built.code == 0, built.err
     ask = ("--cli", "-p", "Hi", "-n", "2", "-t", "1")
     assert run(out, *ask).code == 0
+    verified = run.qwenfile("verify", out)
+    assert verified.code == 0
+    assert "e.gguf, the weights beside it" in verified.err
     renamed = out.rename(tmp_path / "renamed.run")
     assert run(renamed, *ask).code == 0
     weights = tmp_path / "e.gguf"
@@ -418,5 +421,9 @@ def test_weights_beside_are_known_by_head_and_tail(run: Runner, base: Path, tmp_
         refused = run(renamed, *ask)
         assert refused.code == 3
         assert "is not what renamed.run was built with" in refused.one_line
+    middle = len(whole) // 2  # past the head, before the tail: for `verify` alone
+    weights.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    assert run(renamed, *ask).code == 0
+    fails(run.qwenfile("verify", renamed), 3, "e.gguf is not what")
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert run(renamed, *ask, "-m", weights).code == 0
