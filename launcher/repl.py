@@ -1,34 +1,31 @@
-"""Face 1: the chat in a terminal, with prompt_toolkit. Imported by `launcher.__main__` only.
+"""Face 1: the chat in a terminal. Imported by `launcher.__main__` only.
 
-The engine loads on its thread while prompt_toolkit is imported here.
+The engine loads on its thread while prompt_toolkit is imported here; rich follows while the person reads the banner.
 """
 
 import signal
-from collections.abc import Iterable
+import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from launcher.banner import LEAVE_HINT, banner
 from launcher.console import Console, keys_unseen
-from launcher.machine import kernels, usable_cores
 from launcher.options import LaunchOptions
 from launcher.session import Place, Session, find_weights
-from launcher.settings import model_facts, model_name, quantization
+from launcher.settings import model_name
 from launcher.texts import system_prompt
-from runtime.bundle import Manifest
+from runtime.bundle import ARGS, ENGINE_PREFIX, Bundle
 from runtime.errors import CacheError, QwenfileError
 from runtime.paths import state_dir
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.history import History
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
+    from launcher.archive import Archive
     from launcher.chat import Chat
-
-QUOTES = '"""'
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-_LEAVE_HINT = "Ctrl-D or /exit leaves"
+    from launcher.prompt import Pastes
 
 
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
@@ -36,218 +33,125 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     place = find_weights(options, place)
     options = replace(options, system=system_prompt(options), system_file=None)
     with Session.start(options, place) as session:
-        prompt = _prompt_session(_history(options, place, console))
-        from launcher.chat import Chat
+        from launcher.archive import Archive
+        from launcher.prompt import Pastes, history, prompt_session
 
-        client = session.ready()
-        size = client.context_size()
-        if options.logo:
-            console.say(banner(options, place.bundle.manifest, session, size))
-        for notice in session.notices:
-            console.say(notice)
-        chat = Chat(client, TerminalUI(console), options, place.bundle.manifest, size)
-        _talk(chat, prompt, session, console)
+        folder = _state_folder(options, place, console)
+        archive = None
+        if folder:
+            name = model_name(options, place.bundle.manifest)
+            archive = Archive(
+                folder / "sessions", name, lambda reason: console.complain(f"the conversation is not saved: {reason}")
+            )
+        pastes = Pastes()
+        file = folder / "history" if folder else None
+        past = history(file, lambda reason: console.complain(f"your input's history is not kept: {reason}"))
+        prompt = prompt_session(past, pastes, lambda: [each.name for each in archive.saved()] if archive else [])
+        chat = _open_chat(options, place, console, session, archive)
+        threading.Thread(target=_import_painter, daemon=True).start()
+        _talk(chat, prompt, pastes, session, console)
     return 0
 
 
-def _talk(chat: "Chat", prompt: "PromptSession[str]", session: Session, console: Console) -> None:
+def _open_chat(
+    options: LaunchOptions, place: Place, console: Console, session: Session, archive: "Archive | None"
+) -> "Chat":
+    """The chat, when the engine is ready, with the banner shown and files and an earlier conversation in it."""
+    from launcher import terminal_ui
+    from launcher.ahead import Reader
+    from launcher.chat import Chat
+    from launcher.doorway import Doorway
+    from launcher.files import add
+    from launcher.tell_commands import load
+
+    client = session.ready()
+    size = client.context_size()
+    door = Doorway(socket_path=client.socket_path, env=place.env, browser=options.browser)
+    chat = Chat(
+        Reader(client),
+        terminal_ui.make(console, ascii_only=options.ascii),
+        options,
+        place.bundle.manifest,
+        size,
+        archive=archive,
+        baked=_baked_sampling(place.bundle),
+        door=door,
+    )
+    if options.logo:
+        console.say(banner(options, place.bundle.manifest, session, chat.used(), size))
+    for notice in session.notices:
+        console.say(notice)
+    if options.resume:
+        earlier = archive.saved() if archive else []
+        if earlier:
+            load(chat, earlier[0].name)
+            if options.system and options.system != chat.system:
+                chat.conversation.set_system(options.system)
+        else:
+            console.say("there is no conversation to resume")
+    for path in options.files:
+        add(chat, path, truncate=options.truncate)
+    if options.serve:
+        console.say(f"page  {door.open(options.port)}")
+    chat.prepare()
+    return chat
+
+
+def _talk(chat: "Chat", prompt: "PromptSession[str]", pastes: "Pastes", session: Session, console: Console) -> None:
     """Read and answer until Ctrl-D or /exit. Raises what ended the engine."""
+    from launcher.prompt import unquote
+
     while True:
         try:
             text = prompt.prompt(">>> ")
         except KeyboardInterrupt:
-            console.say(_LEAVE_HINT)
+            console.say(LEAVE_HINT)
             continue
         except EOFError:
             return
         signal.signal(signal.SIGINT, signal.default_int_handler)  # prompt_toolkit had its own
         try:
             with keys_unseen():
-                if not chat.handle(unquote(text)):
+                if not chat.handle(pastes.expand(unquote(text))):
                     return
         except KeyboardInterrupt:
             console.say("")
         except QwenfileError as error:
+            chat.ui.turn_over(interrupted=False)
             session.check()
             console.complain(str(error))
 
 
-class TerminalUI:
-    """What the conversation says, on a terminal: thinking dim, the answer as it streams."""
+def _import_painter() -> None:
+    """Import what the first answer will need, while the person types."""
+    import rich.console
+    import rich.text
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._dim = False
-        self._fresh = True
+    import launcher.markdown  # noqa: F401
 
-    def thinking(self, text: str) -> None:
-        if not self._dim:
-            text = text.lstrip("\n")
-            self._style(_DIM)
-            self._dim = True
-        self._write(text)
-
-    def answer(self, text: str) -> None:
-        self._end_thinking()
-        self._write(text)
-
-    def turn_over(self, *, interrupted: bool) -> None:
-        self._end_thinking()
-        if interrupted:
-            self._style(_DIM)
-            self._write(" [interrupted]")
-            self._style(_PLAIN)
-        self._end_line()
-        self._write("\n")
-
-    def show(self, text: str) -> None:
-        self._write(text.rstrip("\n") + "\n")
-
-    def notice(self, text: str) -> None:
-        self._end_line()
-        self._console.say(text)
-
-    def _end_thinking(self) -> None:
-        if self._dim:
-            self._style(_PLAIN)
-            self._dim = False
-            self._end_line()
-            self._write("\n")
-
-    def _end_line(self) -> None:
-        if not self._fresh:
-            self._write("\n")
-
-    def _style(self, code: str) -> None:
-        if self._console.colour:
-            self._console.stdout.write(code)
-
-    def _write(self, text: str) -> None:
-        if text:
-            self._fresh = text.endswith("\n")
-            self._console.answer(text)
+    del rich
 
 
-def banner(options: LaunchOptions, manifest: Manifest, session: Session, context_size: int) -> str:
-    """Which model, how large, computed by what, with how much context; and how to get help."""
-    facts = model_facts(options, manifest)
-    parts = [model_name(options, manifest)]
-    if count := facts.get("parameters"):
-        parts.append(_count(int(count)))
-    if kind := quantization(options, manifest):
-        parts.append(kind)
-    gpus = [device.description.strip() or device.name for device in session.devices if device.kind != "cpu"]
-    threads = options.threads or usable_cores()
-    cpu = " ".join(filter(None, ("CPU", kernels()))) + (f", {threads} thread{'s' * (threads > 1)}" if threads else "")
-    computing = " + ".join(gpus) or cpu
-    return f"{', '.join(parts)}; context {context_size:,} tokens; {computing}\n/help for help, {_LEAVE_HINT}"
+def _baked_sampling(bundle: Bundle) -> Mapping[str, float | int]:
+    """The sampling values that the bundle's own arguments set."""
+    if bundle.manifest.member(ARGS) is None:
+        return {}
+    import json
+
+    from launcher.arguments import parse
+
+    baked = bundle.read(ARGS).decode(errors="replace")
+    return parse((), baked, lambda: list(json.loads(bundle.read(ENGINE_PREFIX + "flags.json")))).sampling
 
 
-def _count(parameters: int) -> str:
-    """A number of parameters as people say it: 1.39M, 596M, 8.19B."""
-    for limit, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1000, "K")):
-        if parameters >= limit:
-            return f"{parameters / limit:.3g}{unit}"
-    return str(parameters)
-
-
-def is_open(text: str) -> bool:
-    '''Whether a text that began with """ still waits for the line that ends with """.'''
-    start = text.lstrip()
-    return start.startswith(QUOTES) and not (len(start.rstrip()) >= 2 * len(QUOTES) and start.rstrip().endswith(QUOTES))
-
-
-def unquote(text: str) -> str:
-    '''Strip the """ around a text of several lines; inner quotes and new lines stay.'''
-    bare = text.strip()
-    if bare.startswith(QUOTES) and not is_open(text):
-        return bare.removeprefix(QUOTES).removesuffix(QUOTES).strip("\n")
-    return text
-
-
-def _history(options: LaunchOptions, place: Place, console: Console) -> "History":
-    from prompt_toolkit.history import FileHistory, InMemoryHistory
-
+def _state_folder(options: LaunchOptions, place: Place, console: Console) -> Path | None:
+    """Where history and conversations are kept; None, with one complaint unless that was wanted, for nowhere."""
     if not options.history:
-        return InMemoryHistory()
+        return None
     try:
-        file = state_dir(place.env) / "history"
-        file.touch(mode=0o600)
+        folder = state_dir(place.env)
+        (folder / "sessions").mkdir(mode=0o700, exist_ok=True)
     except (CacheError, OSError) as error:
-        console.complain(f"the history of your input will not be kept: {error}")
-        return InMemoryHistory()
-    return FileHistory(_tolerant(file))
-
-
-def _tolerant(file: Path) -> str:
-    """The history file's name, after mending bytes that are no UTF-8, which would break every later start."""
-    data = file.read_bytes()
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        file.write_bytes(data.decode(errors="replace").encode())
-    return str(file)
-
-
-def _prompt_session(history: "History") -> "PromptSession[str]":
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-    from prompt_toolkit.document import Document
-
-    from launcher.commands import COMMANDS, NAMES
-
-    class CommandCompleter(Completer):
-        """Names of commands, then the words that a command takes."""
-
-        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-            name, space, word = document.text_before_cursor.partition(" ")
-            if not name.startswith("/") or "\n" in document.text:
-                return
-            if space:
-                choices = NAMES[name].choices if name in NAMES else ()
-                yield from (Completion(choice, -len(word)) for choice in choices if choice.startswith(word))
-            else:
-                for command in COMMANDS:
-                    if command.name.startswith(name):
-                        yield Completion(command.name, -len(name), display_meta=command.help)
-
-    return PromptSession(
-        history=history,
-        auto_suggest=AutoSuggestFromHistory(),
-        completer=CommandCompleter(),
-        complete_while_typing=False,
-        key_bindings=_keys(),
-        multiline=True,
-        prompt_continuation=lambda _width, _line, wrapped: "    " if wrapped else "... ",
-        enable_open_in_editor=True,
-    )
-
-
-def _keys() -> "KeyBindings":
-    """Enter sends unless triple quotes are open; Alt-Enter and Ctrl-J begin a new line; Ctrl-C clears a line first."""
-    from prompt_toolkit.key_binding import KeyBindings
-
-    keys = KeyBindings()
-
-    @keys.add("enter")
-    def _enter(event: "KeyPressEvent") -> None:
-        buffer: Any = event.current_buffer
-        if is_open(buffer.text):
-            buffer.insert_text("\n")
-        else:
-            buffer.validate_and_handle()
-
-    @keys.add("escape", "enter")
-    @keys.add("c-j")
-    def _new_line(event: "KeyPressEvent") -> None:
-        event.current_buffer.insert_text("\n")
-
-    @keys.add("c-c")
-    def _interrupt(event: "KeyPressEvent") -> None:
-        if event.current_buffer.text:
-            event.current_buffer.reset()
-        else:
-            event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
-
-    return keys
+        console.complain(f"history and conversations will not be kept: {error}")
+        return None
+    return folder

@@ -1,6 +1,7 @@
 """A person at a terminal: a real pseudo-terminal with an emulator behind it that answers the program's questions."""
 
 import re
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,13 @@ class Terminal:
             assert self.look(), f"it ended before showing {pattern!r}:\n{self.text}"
             assert time.monotonic() < end, f"it never showed {pattern!r}:\n{self.text}"
         return self.text
+
+    def wait_for_keys(self) -> None:
+        """Wait until the program has taken over the keyboard: from then on Enter reaches it as Enter."""
+        end = time.monotonic() + PATIENCE
+        while termios.tcgetattr(self._child.child_fd)[0] & termios.ICRNL:
+            assert time.monotonic() < end, "it never took over the keyboard"
+            time.sleep(0.005)
 
     def prompts(self) -> int:
         """How many prompts there have been: each turns on bracketed paste once."""

@@ -214,3 +214,12 @@ def test_a_broken_state_folder_is_said_once(run: Runner, demo_bundle: Path, home
     assert "history" in it.text
     assert "off" in it.ask("/think off")
     it.kill()
+
+
+def test_a_question_typed_while_the_model_loads_is_answered(run: Runner, demo_bundle: Path, home: Path) -> None:
+    it = Terminal([demo_bundle, "-t", "1", "--temp", "0", "--nothink"], {**run.env, "HOME": str(home)})
+    it.wait_for_keys()
+    it.enter("What is the capital of France?")
+    it.wait_for(r"\nThe capital of France is Paris\..*>>>")
+    it.type(CTRL_D)
+    assert it.end() == 0
