@@ -22,6 +22,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from stages import build_cache
 Command = Sequence[str | Path]
 PROMPT_TOKENS = 512
 GENERATED_TOKENS = 64
+ROWS, SLOTS = 200, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +94,24 @@ def start_rows(bench: Bench) -> Iterator[Row]:
     threads = ("-t", str(bench.threads))
     one = ("-p", "hi", "-n", "1", *threads)
 
-    def ours(context: int) -> float:
-        return wall([bench.bundle, "--cli", "--raw", *one, "-c", str(context)])
+    def ours(context: int, *flags: str) -> float:
+        return wall([bench.bundle, "--cli", *flags, *one, "-c", str(context)])
 
     def bare(*flags: str) -> float:
         return wall([bench.bare / "llama-completion", "-m", bench.model, *one, "-no-cnv", *flags])
 
     tuned = ("--no-warmup", "--fit", "off")
-    at_8k, bare_8k, default = take_turns(
-        bench.runs, lambda: ours(8192), lambda: bare(*tuned, "-c", "8192"), lambda: bare()
+    at_8k, chat_8k, bare_8k, default = take_turns(
+        bench.runs,
+        lambda: ours(8192, "--raw"),
+        lambda: ours(8192),
+        lambda: bare(*tuned, "-c", "8192"),
+        lambda: bare(),
     )
     yield Row(name="start to first token, -c 8192, bare tuned", unit="s", ours=at_8k, bare=bare_8k, target=0.8)
+    yield Row(name="--cli -p hi -n 1, -c 8192, bare tuned", unit="s", ours=chat_8k, bare=bare_8k, target=0.8)
     yield Row(name="start to first token, -c 8192, bare default", unit="s", ours=at_8k, bare=default, target=0.3)
-    at_32k, bare_32k = take_turns(bench.runs, lambda: ours(32768), lambda: bare(*tuned, "-c", "32768"))
+    at_32k, bare_32k = take_turns(bench.runs, lambda: ours(32768, "--raw"), lambda: bare(*tuned, "-c", "32768"))
     yield Row(name="start to first token, -c 32768, bare tuned", unit="s", ours=at_32k, bare=bare_32k, target=0.5)
     (version,) = take_turns(3 * bench.runs, lambda: wall([bench.bundle, "--version"]))
     yield Row(name="--version", unit="s", ours=version, target=0.15)
@@ -195,6 +202,40 @@ def speed_rows(bench: Bench) -> Iterator[Row]:
         yield Row(name=name, unit="tokens/s", ours=ours, bare=bare, target=0.98, higher=True)
 
 
+def rows_row(bench: Bench, work: Path) -> Row:
+    """Many short rows: ours from the process's start to its end, the bare server, which runs already, for as long as
+    as many clients as it has slots ask it the same."""
+    rows: list[dict[str, object]] = [
+        {"messages": [{"role": "user", "content": f"Tell me about the number {number}."}], "max_tokens": 8,
+         "temperature": 0, "ignore_eos": True}
+        for number in range(ROWS)
+    ]  # fmt: skip
+    file = work / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    slots = ("--parallel", str(SLOTS), "-t", str(bench.threads))
+    each = 512  # tokens of context for every slot
+
+    def ours() -> float:
+        command = [bench.bundle, "--cli", "--jsonl", file, *slots, "-c", str(each)]
+        return ROWS / wall(command)
+
+    server = Server(
+        [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", "--fit", "off", *slots, "-c", str(SLOTS * each)]
+    )
+    plain = {"chat_template_kwargs": {"enable_thinking": False}}
+
+    def bare() -> float:
+        start = time.perf_counter()
+        with ThreadPoolExecutor(SLOTS) as pool:
+            list(pool.map(lambda row: server.post("/v1/chat/completions", {**row, **plain}), rows))
+        return ROWS / (time.perf_counter() - start)
+
+    ours_rate, bare_rate = take_turns(max(1, bench.runs // 2), ours, bare)
+    server.stop()
+    name = f"--jsonl, {ROWS} short rows, --parallel {SLOTS}"
+    return Row(name=name, unit="rows/s", ours=ours_rate, bare=bare_rate, target=0.97, higher=True)
+
+
 def build_rows(bench: Bench, work: Path) -> Iterator[Row]:
     """Bytes added to the weights, and the time to build against `cp` plus one SHA-256 pass."""
     yield Row(
@@ -277,7 +318,8 @@ def main(argv: Sequence[str]) -> int:
         wall(build_command(model, bundle))
         bench = Bench(model=model, bundle=bundle, bare=bare, runs=asked.runs, threads=asked.threads)
         rows = [
-            *start_rows(bench), memory_row(bench), *speed_rows(bench), *build_rows(bench, Path(folder))
+            *start_rows(bench), memory_row(bench), *speed_rows(bench), rows_row(bench, Path(folder)),
+            *build_rows(bench, Path(folder))
         ]  # fmt: skip
     if asked.json:
         print(json.dumps([{**asdict(row), "ratio": row.judged, "met": row.met} for row in rows], indent=2))
