@@ -1,32 +1,46 @@
-"""The conversation: turns, history, thinking, and what the person can ask of it. Knows no terminal and no face.
+"""The chat: what a person says, what the model answers, thinking, sampling and room in the context. Knows no terminal
+and no face.
 
 Imported by the launcher only. It speaks verbs to a small `UI`; the commands are the rows of `launcher.commands`.
 """
 
 import re
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from launcher.client import ChatEvent, Content, Finished, Message, Reasoning, Timings
+from launcher.client import ChatEvent, Content, Finished, Message, Progress, Reasoning, Timings
+from launcher.conversation import ASSISTANT, USER, Conversation, Turn
 from launcher.options import LaunchOptions
 from launcher.settings import request
 from runtime.bundle import Manifest
-from runtime.errors import ContextError
+from runtime.errors import ContextError, UsageError
+
+if TYPE_CHECKING:
+    from launcher.archive import Archive
 
 # Qwen3 model card, "Advanced usage": /think and /no_think anywhere in a turn switch its thinking and that of the
 # turns after it; the last one counts.
 _SWITCH = re.compile(r"(?<!\S)/(no_)?think(?!\S)")
+# What the template puts around a turn, in tokens, generously.
+_AROUND = 16
+# From this part of the context on the person is told that it fills up.
+_NEARLY_FULL = 0.85
+ON, OFF, AUTO = "on", "off", "auto"
 
 
 class UI(Protocol):
-    """What a conversation says to whoever shows it."""
+    """What a chat says to whoever shows it."""
 
     def thinking(self, text: str) -> None:
         """A piece of thinking."""
 
     def answer(self, text: str) -> None:
         """A piece of the answer."""
+
+    def reading(self, progress: Progress) -> None:
+        """How far the prompt has been read."""
 
     def turn_over(self, *, interrupted: bool) -> None:
         """The answer is complete, or was stopped."""
@@ -37,31 +51,49 @@ class UI(Protocol):
     def notice(self, text: str) -> None:
         """One line that the person should know."""
 
+    def thinking_view(self, view: str) -> None:
+        """Show thinking as it is (`show`), as one line when it is done (`fold`), or not at all (`hide`)."""
+
+    def edit(self, text: str) -> str | None:
+        """Let the person write in an editor; None if nothing came of it. Raises UsageError without one."""
+
+    def copy(self, text: str) -> None:
+        """Put a text into the clipboard. Raises UsageError where that cannot be."""
+
 
 class Model(Protocol):
-    """What a conversation needs of the engine; `launcher.client.Client` is one."""
+    """What a chat needs of the engine; `launcher.ahead.Reader` is one."""
 
     def chat(self, messages: Sequence[Message], request: Mapping[str, Any]) -> Generator[ChatEvent, None, None]: ...
 
     def count(self, messages: Sequence[Message], request: Mapping[str, Any]) -> int: ...
 
+    def tokens(self, text: str) -> int: ...
 
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """What one side said, without thinking. `interrupted`: the person stopped the answer here."""
+    def beginning(self, text: str, tokens: int) -> str:
+        """The first tokens of a text."""
 
-    role: str
-    content: str
-    interrupted: bool = False
+    def render(self, messages: Sequence[Message], request: Mapping[str, Any]) -> str: ...
+
+    def prepare(self, messages: Sequence[Message], request: Mapping[str, Any]) -> None:
+        """These messages will not change: what the engine doesn't know of them it may read already."""
+
+
+class Door(Protocol):
+    """Opens the web page and the API on the weights already loaded."""
+
+    def open(self, port: int | None) -> str:
+        """The page's address. Raises ListenError, UsageError."""
 
 
 @dataclass(kw_only=True)
 class Statistics:
-    """What the last turn and the whole session cost."""
+    """What the last turn and the whole session cost. `first_token_ms`: from Enter to the first token, milliseconds."""
 
     last: Finished | None = None
     session: Timings = field(default_factory=Timings)
     turns: int = 0
+    first_token_ms: list[float] = field(default_factory=list)
 
     def add(self, finished: Finished) -> None:
         self.last = finished
@@ -72,16 +104,45 @@ class Statistics:
 class Chat:
     """A conversation with the model."""
 
-    def __init__(self, model: Model, ui: UI, options: LaunchOptions, manifest: Manifest, context_size: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        ui: UI,
+        options: LaunchOptions,
+        manifest: Manifest,
+        context_size: int,
+        *,
+        archive: "Archive | None" = None,
+        baked: Mapping[str, float | int] | None = None,
+        door: Door | None = None,
+    ) -> None:
+        self.model = model
         self.ui = ui
-        self.system = options.system or ""
-        self.turns: list[Turn] = []
-        self.thinking = options.thinking is not False
-        self.statistics = Statistics()
+        self.options = options
+        self.manifest = manifest
         self.context_size = context_size
-        self._model = model
-        self._options = options
-        self._manifest = manifest
+        self.archive = archive
+        self.baked = baked or {}
+        self.door = door
+        self.conversation = Conversation()
+        self.set_values: dict[str, float | int] = {}
+        self.mode = {None: AUTO, True: ON, False: OFF}[options.thinking]
+        self.statistics = Statistics()
+        self.pending: Turn | None = None
+        self._warned_greedy = False
+        self._warned_full = False
+        if archive:
+            archive.keep(self.conversation)
+        if options.system:
+            self.conversation.set_system(options.system)
+
+    @property
+    def turns(self) -> list[Turn]:
+        return self.conversation.turns
+
+    @property
+    def system(self) -> str:
+        return self.conversation.system
 
     def handle(self, text: str) -> bool:
         """Do what one input says: a command or a turn. False when the person wants to leave.
@@ -101,32 +162,58 @@ class Chat:
     def say(self, text: str) -> None:
         """Send a turn and show the answer. Ctrl-C stops the answer, and what was said stays in the conversation.
 
-        Raises QwenfileError if the engine refuses (ContextError: too long) or fails; the turn is taken back then.
+        Raises ContextError if it doesn't fit: the turn then waits for /retry. Raises UsageError if the engine refuses,
+        and QwenfileError if it fails.
         """
-        self.turns.append(Turn(role="user", content=text))
+        turn = Turn(role=USER, content=text.encode(errors="replace").decode())
+        self.pending = turn
+        self._make_room(turn)
+        self.conversation.add(turn)
+        self.answer()
+
+    def answer(self, *, seed: int | None = None) -> None:
+        """Let the model answer the last turn; see `say`."""
+        self._warn_greedy()
+        body = self.request() | ({} if seed is None else {"seed": seed})
         said: list[str] = []
-        events = self._model.chat(self.messages(), self.request())
+        start = time.monotonic()
+        waiting = True
+        events = self.model.chat(self.messages(), {**body, "return_progress": True})
         interrupted = False
         try:
             for event in events:
+                if waiting and isinstance(event, Reasoning | Content):
+                    waiting = False
+                    self.statistics.first_token_ms.append((time.monotonic() - start) * 1000)
                 self._show(event, said)
         except KeyboardInterrupt:
             interrupted = True
-        except ContextError as error:
-            self.turns.pop()
-            raise ContextError(error.message, "/clear the conversation, or start with a larger -c") from None
+        except (UsageError, ContextError):
+            self._take_back()
+            raise
         except BaseException:
-            self.turns.pop()
+            self._keep(said, interrupted=True)
             raise
         finally:
             events.close()  # closes the connection, so the engine stops
         if said or not interrupted:
-            self.turns.append(Turn(role="assistant", content="".join(said), interrupted=interrupted))
+            self._keep(said, interrupted=interrupted)
+            self.pending = None
         else:
-            self.turns.pop()  # stopped before a word: as if never asked
+            self._take_back()  # stopped before a word: as if never asked, but /retry asks again
         self.ui.turn_over(interrupted=interrupted)
         if not interrupted:
             self._explain_limit()
+        self.prepare()
+
+    def _take_back(self) -> None:
+        turns = self.conversation.turns
+        self.pending = turns[-1] if turns else None
+        self.conversation.cut(len(turns) - 1, len(turns))
+
+    def _keep(self, said: list[str], *, interrupted: bool) -> None:
+        if said or not interrupted:
+            self.conversation.add(Turn(role=ASSISTANT, content="".join(said), interrupted=interrupted))
 
     def _show(self, event: ChatEvent, said: list[str]) -> None:
         match event:
@@ -137,45 +224,95 @@ class Chat:
                 if text:
                     said.append(text)
                     self.ui.answer(text)
+                    self.conversation.keeper.piece(text)
+            case Progress():
+                self.ui.reading(event)
             case Finished():
                 self.statistics.add(event)
 
+    def prepare(self) -> None:
+        """Let the engine read ahead while the person types."""
+        if self.turns:
+            self.model.prepare(self.messages(), self.request())
+
+    def _make_room(self, turn: Turn) -> None:
+        """See that the turn fits, dropping the oldest exchanges if the person asked for that. Raises ContextError."""
+        texts = [self.system, turn.content, *(each.content for each in self.turns)]
+        if sum(len(text.encode()) + _AROUND for text in texts) < self.context_size:
+            return  # a token is a byte at least
+        reserve = min(self.options.predict or 512, self.context_size // 4)
+        count = self._count_with(turn)
+        while self.options.auto_forget and count + reserve > self.context_size and self.turns:
+            dropped = self.conversation.cut(*self.conversation.oldest_exchange())
+            count = self._count_with(turn)
+            self.ui.notice(f"forgot the oldest exchange, {tokens_of(dropped, self)}; {self._fill(count)}")
+        if count < self.context_size:
+            return
+        wanted = -(-(count + reserve) // 1024) * 1024
+        problem = f"this turn makes {count:,} tokens of conversation, the context holds {self.context_size:,}"
+        choices = "/forget the oldest exchange or /clear all, then /retry sends it"
+        raise ContextError(problem, f"{choices}; or start with -c {wanted} or more")
+
+    def _count_with(self, turn: Turn) -> int:
+        trial = Conversation(system=self.system, turns=[*self.turns, turn])
+        return self.model.count(trial.messages(), self.request())
+
+    def _fill(self, count: int) -> str:
+        return f"{count:,} of {self.context_size:,} tokens used"
+
     def _explain_limit(self) -> None:
         last = self.statistics.last
-        if last is None or last.reason != "length":
+        if last is None:
             return
-        if last.prompt_tokens + last.completion_tokens >= self.context_size:
-            self.ui.notice(f"the context of {self.context_size:,} tokens is full: /clear it, or start with a larger -c")
-        else:
+        used = last.prompt_tokens + last.completion_tokens
+        if last.reason == "length" and used >= self.context_size:
+            self.ui.notice(
+                f"the answer was cut: the context of {self.context_size:,} tokens is full. /forget the oldest "
+                f"exchange, /clear all, or start with -c {2 * self.context_size}"
+            )
+        elif last.reason == "length":
             self.ui.notice(f"the answer ended at the limit of {last.completion_tokens:,} tokens (-n)")
+        elif used < self.context_size * _NEARLY_FULL:
+            self._warned_full = False
+        elif not self._warned_full and not self.options.auto_forget:
+            self._warned_full = True
+            self.ui.notice(f"the context fills up: {self._fill(used)}. /forget the oldest exchange, or /clear all")
+
+    def _warn_greedy(self) -> None:
+        if not self._warned_greedy and self.thinks() and self.request().get("temperature") == 0:
+            self._warned_greedy = True
+            self.ui.notice("thinking at temperature 0 can repeat itself without end; Qwen3's authors advise 0.6")
 
     def messages(self) -> list[Message]:
         """The conversation as the engine wants it; thinking of earlier turns is not in it."""
-        head: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
-        return head + [{"role": turn.role, "content": turn.content} for turn in self.turns]
+        return self.conversation.messages()
 
     def thinks(self) -> bool:
-        """Whether the turn at hand thinks: /think off is final, else the last switch in the text counts."""
-        if not self.thinking:
+        """Whether the turn at hand thinks. Off is final; with auto the last switch in any turn counts, with on
+        the turn's own."""
+        if self.mode == OFF:
             return False
-        for turn in reversed(self.turns):
-            if turn.role == "user" and (switch := soft_switch(turn.content)) is not None:
+        words = [turn.content for turn in reversed(self.turns) if turn.role == USER]
+        for text in words if self.mode == AUTO else words[:1]:
+            if (switch := soft_switch(text)) is not None:
                 return switch
         return True
 
     def request(self) -> dict[str, Any]:
         """Sampling for the turn's mode. The template's own switch is off only for /think off: soft ones are text."""
-        body = request(self._options, self._manifest, thinking=self.thinks())
-        body["chat_template_kwargs"] = {"enable_thinking": self.thinking}
-        return body
+        body = request(self.options, self.manifest, thinking=self.thinks())
+        body["chat_template_kwargs"] = {"enable_thinking": self.mode != OFF}
+        return body | self.set_values
 
     def used(self) -> int:
         """Tokens that the conversation takes, counted by the engine."""
-        return self._model.count(self.messages(), self.request()) if self.messages() else 0
+        return self.model.count(self.messages(), self.request()) if self.messages() else 0
 
-    def clear(self) -> None:
-        """Forget all turns; the system prompt stays."""
-        self.turns.clear()
+
+def tokens_of(turns: Sequence[Turn], chat: Chat) -> str:
+    """How long these turns are."""
+    count = sum(chat.model.tokens(turn.content) for turn in turns)
+    return f"{count:,} token{'s' * (count != 1)}"
 
 
 def soft_switch(text: str) -> bool | None:

@@ -115,12 +115,13 @@ class Client:
     host: str = "127.0.0.1"
     port: int = 0
     api_key: str = ""
+    prefix: str = ""  # of all paths, as in --api-prefix
 
     def ready(self) -> bool:
         """Whether the engine listens and has loaded its model."""
         connection = self._connection()
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", self.prefix + "/health")
             with connection.getresponse() as response:
                 return response.status == http.client.OK
         except (OSError, http.client.HTTPException):
@@ -165,10 +166,10 @@ class Client:
         connection = self._connection()
 
         def read() -> None:
-            with contextlib.suppress(OSError, http.client.HTTPException, QwenfileError, ValueError, AttributeError):
-                with self._send(connection, "POST", "/completion", body) as response:
-                    while response.read1(_PIECE):
-                        pass
+            refused = (OSError, http.client.HTTPException, QwenfileError, ValueError, AttributeError)
+            with contextlib.suppress(*refused), self._send(connection, "POST", "/completion", body) as response:
+                while response.read1(_PIECE):
+                    pass
             connection.close()
 
         def stop() -> None:

@@ -95,6 +95,14 @@ class Console:
             forget_stdout()  # else the interpreter tries, and complains, once more
             raise QwenfileError(f"the answer cannot be written: {(error.strerror or str(error)).lower()}") from None
 
+    def draw(self, text: str) -> None:
+        """Text for the terminal with control sequences of our own; what comes from outside must be harmless already."""
+        self.stdout.write(text)
+        self.stdout.flush()
+
+
+_before: "list[int | list[bytes | int]] | None" = None
+
 
 @contextlib.contextmanager
 def keys_unseen() -> Iterator[None]:
@@ -112,6 +120,8 @@ def keys_unseen() -> Iterator[None]:
     except termios.error:
         yield
         return
+    global _before
+    _before = before
     during = termios.tcgetattr(0)
     during[0] &= ~termios.ICRNL  # Enter must arrive as Enter
     during[3] &= ~(termios.ECHO | termios.ICANON)
@@ -120,6 +130,26 @@ def keys_unseen() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(0, termios.TCSANOW, before)
+
+
+@contextlib.contextmanager
+def keys_seen() -> Iterator[None]:
+    """Inside `keys_unseen`, for a program that the person works in: the terminal as it was, Ctrl-C that program's."""
+    import signal
+
+    if _before is None:
+        yield
+        return
+    import termios
+
+    during = termios.tcgetattr(0)
+    termios.tcsetattr(0, termios.TCSADRAIN, _before)
+    handler = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        termios.tcsetattr(0, termios.TCSADRAIN, during)
 
 
 def forget_stdout() -> None:

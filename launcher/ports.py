@@ -1,4 +1,4 @@
-"""Ports that are free, and who holds those that are not. Imported by `launcher.server` only."""
+"""Ports that are free, and who holds those that are not. Imported by the launcher only."""
 
 import contextlib
 import socket

@@ -21,11 +21,9 @@ from runtime.errors import CacheError, QwenfileError
 from runtime.paths import state_dir
 
 if TYPE_CHECKING:
-    from prompt_toolkit import PromptSession
-
     from launcher.archive import Archive
     from launcher.chat import Chat
-    from launcher.prompt import Pastes
+    from launcher.prompt import Pastes, Prompt
 
 
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
@@ -34,6 +32,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     options = replace(options, system=system_prompt(options), system_file=None)
     with Session.start(options, place) as session:
         from launcher.archive import Archive
+        from launcher.painter import import_painting
         from launcher.prompt import Pastes, history, prompt_session
 
         folder = _state_folder(options, place, console)
@@ -48,7 +47,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         past = history(file, lambda reason: console.complain(f"your input's history is not kept: {reason}"))
         prompt = prompt_session(past, pastes, lambda: [each.name for each in archive.saved()] if archive else [])
         chat = _open_chat(options, place, console, session, archive)
-        threading.Thread(target=_import_painter, daemon=True).start()
+        threading.Thread(target=import_painting, daemon=True).start()
         _talk(chat, prompt, pastes, session, console)
     return 0
 
@@ -97,7 +96,7 @@ def _open_chat(
     return chat
 
 
-def _talk(chat: "Chat", prompt: "PromptSession[str]", pastes: "Pastes", session: Session, console: Console) -> None:
+def _talk(chat: "Chat", prompt: "Prompt", pastes: "Pastes", session: Session, console: Console) -> None:
     """Read and answer until Ctrl-D or /exit. Raises what ended the engine."""
     from launcher.prompt import unquote
 
@@ -120,16 +119,6 @@ def _talk(chat: "Chat", prompt: "PromptSession[str]", pastes: "Pastes", session:
             chat.ui.turn_over(interrupted=False)
             session.check()
             console.complain(str(error))
-
-
-def _import_painter() -> None:
-    """Import what the first answer will need, while the person types."""
-    import rich.console
-    import rich.text
-
-    import launcher.markdown  # noqa: F401
-
-    del rich
 
 
 def _baked_sampling(bundle: Bundle) -> Mapping[str, float | int]:

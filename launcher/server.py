@@ -3,10 +3,11 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.browser import has_desktop, open_browser
 from launcher.console import Console
 from launcher.options import LaunchOptions
 from launcher.ports import DEFAULT_PORT, choose_port
@@ -14,7 +15,6 @@ from launcher.session import Place, Session, find_weights
 from launcher.settings import Listen, is_private, model_name
 from launcher.signals import Terminated
 from runtime.errors import UsageError
-from runtime.paths import host_target
 
 DEFAULT_HOST = "127.0.0.1"
 _TICK = 0.2
@@ -43,9 +43,10 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     host = options.host or DEFAULT_HOST
     options = with_key(options, host)
     port = choose_port(host, options.port)
-    address = Address(url=page_url(host, port), port=port) if port else Address(url=host, port=0)
+    prefix = path_prefix(options)
+    address = Address(url=page_url(host, port) + prefix, port=port) if port else Address(url=host, port=0)
     allow_many_connections()
-    with Session.start(options, place, Listen(host=host, port=port, private=False)) as session:
+    with Session.start(options, place, Listen(host=host, port=port, private=False, prefix=prefix)) as session:
         for notice in session.notices:
             console.complain(notice)
         try:
@@ -53,7 +54,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
             announce(console, options, address, model_name(options, place.bundle.manifest))
             with port_file(options.port_file, address):
                 if port and options.browser and has_desktop(place.env):
-                    _open_browser(address.url)
+                    open_browser(address.url)
                 _serve(session)
         except (KeyboardInterrupt, Terminated):
             console.say("stopping")
@@ -96,6 +97,13 @@ def allow_many_connections() -> None:
         wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def path_prefix(options: LaunchOptions) -> str:
+    """What --api-prefix puts before every path; "" without it."""
+    args = options.engine_args
+    given = [args[at + 1] for at, flag in enumerate(args[:-1]) if flag == "--api-prefix"]
+    return given[-1].rstrip("/") if given else ""
 
 
 def page_url(hosts: str, port: int) -> str:
@@ -145,17 +153,3 @@ def port_file(path: Path | None, address: Address) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def has_desktop(env: Mapping[str, str]) -> bool:
-    """Whether a browser would open where the person sits: not over SSH, not without a display."""
-    if env.get("SSH_CONNECTION") or env.get("SSH_TTY"):
-        return False
-    return bool(env.get("DISPLAY") or env.get("WAYLAND_DISPLAY")) or not host_target().startswith("linux")
-
-
-def _open_browser(url: str) -> None:
-    import threading
-    import webbrowser
-
-    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # it may wait for the browser

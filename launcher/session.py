@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from launcher import room
 from launcher.companions import companion_args, other_weights_notice, uses_draft
 from launcher.machine import usable_cores
-from launcher.options import LaunchOptions
+from launcher.options import Face, LaunchOptions
 from launcher.settings import Listen, door, engine_command, model_facts
 from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL, Bundle, edges_sha256
@@ -145,7 +145,7 @@ class Session:
             model = _register_weights(engine, place)
             beside = companion_args(options, place.bundle, place.cache, engine)
             notices = (*command.notices, verdict.notice, other_weights_notice(options, place.bundle))
-            if not listen.private:
+            if not listen.private or options.face is Face.CHAT:
                 engine.configure(door(options, place.bundle.manifest))
             engine.start(("-m", model, *beside, *verdict.args, *command.args))
             session = cls(engine, listen, tuple(filter(None, notices)), cleanup.pop_all())
@@ -157,9 +157,11 @@ class Session:
         from launcher.client import Client
 
         host = self._listen.host.partition(",")[0]
-        client = (
-            Client(socket_path=host) if host.endswith(".sock") else Client(host=_loopback(host), port=self._listen.port)
-        )
+        prefix = self._listen.prefix
+        if host.endswith(".sock"):
+            client = Client(socket_path=host, prefix=prefix)
+        else:
+            client = Client(host=_loopback(host), port=self._listen.port, prefix=prefix)
         self._wait(client.ready)
         return client
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.options import LaunchOptions, Work
+from launcher.options import Face, LaunchOptions, Work
 from runtime.bundle import Manifest
 from runtime.errors import UsageError
 from runtime.presets import Sampling, is_quantized, plan_context, preset
@@ -20,6 +20,9 @@ _SAMPLING_FLAGS = {
     "seed": "--seed",
     "mirostat": "--mirostat",
 }
+# Tokens of a prompt that are read at once in a chat: progress is told, and Ctrl-C heard, after each. The engine
+# computes 512 at a time anyway; upstream's batch of 2,048 is of use for many prompts at once only.
+_CHAT_BATCH = 512
 _ROPE_FLAGS = ("--rope-", "--yarn-")
 
 # Seconds that a client may take between two pieces of its request, or to take the next piece of an answer.
@@ -38,6 +41,7 @@ class Listen:
     host: str
     port: int = 0
     private: bool = True
+    prefix: str = ""  # of all paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +85,14 @@ def engine_command(
 
 
 def _private(options: LaunchOptions, slots: int) -> list[str]:
-    """No web page, no copies of caches for others, no trial run."""
+    """No copies of caches for others, no trial run; the web page only for a chat, which /serve may open."""
     if any(flag in ("--api-key", "--api-key-file", "--api-prefix", "--ssl-key-file") for flag in options.engine_args):
         raise UsageError("the engine's door is private here", "such flags belong to --server")
-    args = ["--parallel", str(slots), "--no-webui", "--no-warmup", "--cache-ram", "0", "--no-slots"]
+    args = ["--parallel", str(slots), "--no-warmup", "--cache-ram", "0", "--no-slots"]
+    if options.face is Face.CHAT:
+        args += ["-b", str(_CHAT_BATCH)]
+    else:
+        args.append("--no-webui")
     if options.work is Work.EMBEDDING:
         args += ["--embedding", "--pooling", "last"]  # as Qwen3's embedding models are trained
     return args

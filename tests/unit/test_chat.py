@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from launcher.chat import Chat, soft_switch
-from launcher.client import ChatEvent, Content, Finished, Message, Reasoning, Timings
+from launcher.client import ChatEvent, Content, Finished, Message, Progress, Reasoning, Timings
 from launcher.commands import COMMANDS, find
 from launcher.options import LaunchOptions
 from runtime.bundle import Manifest
@@ -29,6 +29,8 @@ class Script:
     turns: list[list[ChatEvent | BaseException]]
     requests: list[tuple[list[Message], Mapping[str, Any]]] = field(default_factory=list)
     closed: int = 0
+    prepared: list[list[Message]] = field(default_factory=list)
+    token: int = 10  # how many tokens a message has
 
     def chat(self, messages: Sequence[Message], request: Mapping[str, Any]) -> Generator[ChatEvent, None, None]:
         self.requests.append((list(messages), request))
@@ -41,7 +43,19 @@ class Script:
             self.closed += 1
 
     def count(self, messages: Sequence[Message], request: Mapping[str, Any]) -> int:
-        return 10 * len(messages)
+        return self.token * len(messages)
+
+    def tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def beginning(self, text: str, tokens: int) -> str:
+        return " ".join(text.split()[:tokens])
+
+    def render(self, messages: Sequence[Message], request: Mapping[str, Any]) -> str:
+        return "".join(f"<{message['role']}>{message['content']}" for message in messages)
+
+    def prepare(self, messages: Sequence[Message], request: Mapping[str, Any]) -> None:
+        self.prepared.append(list(messages))
 
 
 @dataclass
@@ -49,12 +63,26 @@ class Paper:
     """A UI that writes everything down."""
 
     lines: list[str] = field(default_factory=list)
+    written: str | None = None  # what comes out of the editor
 
     def thinking(self, text: str) -> None:
         self.lines.append(f"thinks {text}")
 
     def answer(self, text: str) -> None:
         self.lines.append(f"says {text}")
+
+    def reading(self, progress: Progress) -> None:
+        self.lines.append(f"reads {progress.done} of {progress.total}")
+
+    def thinking_view(self, view: str) -> None:
+        self.lines.append(f"view {view}")
+
+    def edit(self, text: str) -> str | None:
+        self.lines.append(f"edits {text}")
+        return self.written
+
+    def copy(self, text: str) -> None:
+        self.lines.append(f"copies {text}")
 
     def turn_over(self, *, interrupted: bool) -> None:
         self.lines.append("interrupted" if interrupted else "over")
@@ -71,9 +99,9 @@ def end(reason: str = "stop", **counts: int) -> Finished:
     return Finished(reason=reason, timings=timings, **counts)
 
 
-def chat_with(*turns: list[ChatEvent | BaseException], **options: Any) -> tuple[Chat, Script, Paper]:
+def chat_with(*turns: list[ChatEvent | BaseException], size: int = 4096, **options: Any) -> tuple[Chat, Script, Paper]:
     script, paper = Script(list(turns)), Paper()
-    return Chat(script, paper, LaunchOptions(**options), MANIFEST, 100), script, paper
+    return Chat(script, paper, LaunchOptions(**options), MANIFEST, size), script, paper
 
 
 def test_a_turn_streams_and_is_remembered_without_its_thinking() -> None:
@@ -103,7 +131,7 @@ def test_ctrl_c_before_a_word_takes_the_turn_back() -> None:
     assert chat.turns == []
 
 
-@pytest.mark.parametrize("error", [UsageError("no"), QwenfileError("died"), ContextError("too long", "use -c")])
+@pytest.mark.parametrize("error", [UsageError("no"), ContextError("too long", "use -c")])
 def test_a_refused_turn_is_taken_back_and_raised(error: QwenfileError) -> None:
     chat, script, _ = chat_with([error])
     with pytest.raises(type(error), match=error.message):
@@ -112,19 +140,20 @@ def test_a_refused_turn_is_taken_back_and_raised(error: QwenfileError) -> None:
     assert script.closed == 1
 
 
-def test_a_full_context_in_the_chat_names_what_can_be_done_there() -> None:
-    chat, _, _ = chat_with([ContextError("200 of 100 tokens", "use -c")])
-    with pytest.raises(ContextError, match=r"200 of 100 tokens \(/clear"):
+def test_what_was_asked_and_said_stays_when_the_engine_dies() -> None:
+    chat, _, _ = chat_with([Content("half an"), QwenfileError("died")])
+    with pytest.raises(QwenfileError, match="died"):
         chat.handle("x")
+    assert [(turn.content, turn.interrupted) for turn in chat.turns] == [("x", False), ("half an", True)]
 
 
 def test_an_answer_cut_by_the_context_or_by_n_is_explained() -> None:
     chat, _, paper = chat_with(
-        [Content("a"), end("length", prompt_tokens=90, completion_tokens=10)],
+        [Content("a"), end("length", prompt_tokens=4086, completion_tokens=10)],
         [Content("a"), end("length", prompt_tokens=10, completion_tokens=5)],
     )
     chat.handle("x")
-    assert "context of 100 tokens is full" in paper.lines[-1]
+    assert "context of 4,096 tokens is full" in paper.lines[-1]
     chat.handle("x")
     assert "limit of 5 tokens" in paper.lines[-1]
 
@@ -215,7 +244,7 @@ def test_context_system_and_clear() -> None:
     chat, _, paper = chat_with([Content("a"), end()], system="Be brief.")
     chat.handle("x")
     chat.handle("/context")
-    assert "30 of 100 tokens (1 turn)" in paper.lines[-1]
+    assert "30 of 4,096 tokens (1 turn)" in paper.lines[-1]
     chat.handle("/system")
     assert paper.lines[-1] == "shows Be brief."
     chat.handle("/system Be long.")

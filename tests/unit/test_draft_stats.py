@@ -1,7 +1,7 @@
 """/stats tells how often a draft model guessed right, where there is one."""
 
 from launcher.client import Timings
-from launcher.commands import _costs
+from launcher.tell_commands import _costs
 
 
 def test_acceptance_is_shown() -> None:

@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bundler", "runtime", "launcher")
 FACES = {"launcher.repl", "launcher.server", "launcher.cli"}
+PAINTING = {"launcher.painter", "launcher.markdown"}
+CHAT_IN_A_TERMINAL = PAINTING | {"launcher.repl", "launcher.prompt", "launcher.terminal_ui"}
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
@@ -51,10 +53,12 @@ def broken_rules(module: str, imported: str) -> Iterator[str]:
         yield "faces do not import each other"
     if module == "launcher.chat" and imported in FACES:
         yield "the conversation imports no face"
-    if other == "rich" and top != "bundler" and module not in {"launcher.console", "launcher.repl"}:
-        yield "rich stays in launcher.console and launcher.repl"
-    if other == "prompt_toolkit" and module != "launcher.repl":
-        yield "prompt_toolkit stays in launcher.repl"
+    if other in {"rich", "markdown_it"} and top != "bundler" and module not in PAINTING:
+        yield "rich stays in what only the chat in a terminal imports"
+    if other == "prompt_toolkit" and module != "launcher.prompt":
+        yield "prompt_toolkit stays in launcher.prompt"
+    if imported in PAINTING | {"launcher.prompt", "launcher.terminal_ui"} and module not in CHAT_IN_A_TERMINAL:
+        yield "only the chat in a terminal pays for painting"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -65,8 +69,8 @@ def test_imports_follow_the_rules(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_heavy_is_imported_with_the_module(path: Path) -> None:
-    heavy = {"rich", "prompt_toolkit", "PyInstaller", "gguf", "numpy", "llama_cpp", "asyncio"}
-    allowed = heavy if name_of(path) in {"launcher.repl", "bundler.freeze"} else set()
+    heavy = {"rich", "markdown_it", "prompt_toolkit", "PyInstaller", "gguf", "numpy", "llama_cpp", "asyncio"}
+    allowed = heavy if name_of(path) in {"launcher.prompt", "launcher.markdown", "bundler.freeze"} else set()
     assert not {name.split(".")[0] for name in at_import(path)} & (heavy - allowed)
 
 
@@ -94,6 +98,9 @@ def test_the_platform_is_asked_in_few_places() -> None:
         ("launcher.chat", "launcher.cli"),
         ("launcher.cli", "rich.live"),
         ("launcher.console", "prompt_toolkit"),
+        ("launcher.repl", "prompt_toolkit"),
+        ("launcher.console", "rich"),
+        ("launcher.cli", "launcher.painter"),
         ("bundler.base", "build_scripts.steps"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.options import Face, LaunchOptions
 from launcher.ports import choose_port, holder
-from launcher.server import Address, allow_many_connections, has_desktop, page_url, port_file, with_key
+from launcher.server import Address, allow_many_connections, has_desktop, page_url, path_prefix, port_file, with_key
 from launcher.settings import Listen, door, engine_command, is_private
 from runtime.bundle import Manifest
 from runtime.errors import ListenError, UsageError
@@ -60,6 +60,11 @@ def test_nobody_holds_a_free_port(tmp_path: Path) -> None:
 )
 def test_page_addresses(host: str, url: str) -> None:
     assert page_url(host, 1) == url
+
+
+def test_the_prefix_of_all_paths_is_known() -> None:
+    assert path_prefix(LaunchOptions()) == ""
+    assert path_prefix(LaunchOptions(engine_args=("--api-prefix", "/a", "--metrics", "--api-prefix", "/llm/"))) == "/llm"
 
 
 def test_a_server_that_others_reach_gets_a_key() -> None:

@@ -29,12 +29,18 @@ def value(words: list[str], flag: str) -> str:
 
 
 def test_a_private_engine_serves_one_conversation_and_no_page() -> None:
-    words = args()
+    words = args(face=Face.CLI)
     assert value(words, "--host") == "/run/x/engine.sock"
     assert value(words, "--parallel") == "1"
     assert {"--no-webui", "--no-warmup"} <= set(words)
     assert value(words, "-t") == "2"
     assert "--port" not in words
+
+
+def test_a_chat_has_the_page_ready_and_reads_prompts_in_pieces() -> None:
+    words = args(face=Face.CHAT)
+    assert "--no-webui" not in words
+    assert value(words, "-b") == "512"
 
 
 def test_without_a_gpu_there_is_no_fit_pass() -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bundler import model
 from bundler.demo import DEMO_MODEL
-from bundler.gguf_header import read_header
 from runtime.errors import ExitCode, ModelError
+from runtime.gguf_header import read_header
 from tests.unit.gguf_files import TinyGGUF
 
 

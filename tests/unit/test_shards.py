@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from bundler import model
-from bundler.gguf_header import read_header
 from bundler.shards import open_whole
 from bundler.writer import Source
 from runtime.errors import ModelError
+from runtime.gguf_header import read_header
 from tests.unit.gguf_files import TinyGGUF, default_tensors, default_values
 
 

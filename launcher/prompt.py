@@ -1,0 +1,244 @@
+"""The line that the person types into: history, completion, hints, paste, an editor. With prompt_toolkit. Imported by
+`launcher.repl` only."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.auto_suggest import AutoSuggest, AutoSuggestFromHistory, Suggestion
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+
+from launcher.commands import COMMANDS, NAMES
+from launcher.talk_commands import RANGES
+
+QUOTES = '"""'
+# A larger paste stands in the line as a note: a terminal would take seconds to draw it.
+_PASTE_SHOWN = 4_000
+_LARGEST_HISTORY_ENTRY = 20_000
+
+Prompt = PromptSession[str]
+Sessions = Callable[[], list[str]]
+
+
+def is_open(text: str) -> bool:
+    '''Whether a text that began with """ still waits for the line that ends with """.'''
+    start = text.lstrip()
+    return start.startswith(QUOTES) and not (len(start.rstrip()) >= 2 * len(QUOTES) and start.rstrip().endswith(QUOTES))
+
+
+def unquote(text: str) -> str:
+    '''Strip the """ around a text of several lines; inner quotes and new lines stay.'''
+    bare = text.strip()
+    if bare.startswith(QUOTES) and not is_open(text):
+        return bare.removeprefix(QUOTES).removesuffix(QUOTES).strip("\n")
+    return text
+
+
+class Pastes:
+    """Long pasted texts, and the notes that stand for them in the line."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def note(self, text: str) -> str:
+        """What to show for a pasted text: itself if it is short."""
+        if len(text) <= _PASTE_SHOWN:
+            return text
+        lines = text.count("\n") + 1
+        note = f"[pasted text {len(self._texts) + 1}: {len(text):,} characters, {lines:,} line{'s' * (lines != 1)}]"
+        self._texts[note] = text
+        return note
+
+    def expand(self, text: str) -> str:
+        """The line with the texts in place of their notes."""
+        for note, pasted in self._texts.items():
+            text = text.replace(note, pasted)
+        return text
+
+
+class SafeHistory(FileHistory):
+    """A history on disk that takes any text, and says once when it cannot be written."""
+
+    def __init__(self, file: Path, failed: Callable[[str], None]) -> None:
+        super().__init__(str(file))
+        self._failed: Callable[[str], None] | None = failed
+
+    def store_string(self, string: str) -> None:
+        if self._failed is None or len(string) > _LARGEST_HISTORY_ENTRY:
+            return
+        try:
+            super().store_string(string.encode(errors="replace").decode())
+        except OSError as error:
+            self._failed((error.strerror or str(error)).lower())
+            self._failed = None
+
+
+def history(file: Path | None, failed: Callable[[str], None]) -> History:
+    """What was typed before; nothing on disk without a file."""
+    if file is None:
+        return InMemoryHistory()
+    try:
+        file.touch(mode=0o600)
+        data = file.read_bytes()
+        text = data.decode(errors="replace")
+        if text.encode() != data:  # it would break every later start
+            file.write_bytes(text.encode())
+    except OSError as error:
+        failed((error.strerror or str(error)).lower())
+        return InMemoryHistory()
+    return SafeHistory(file, failed)
+
+
+class CommandCompleter(Completer):
+    """Names of commands, then what a command takes."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        name, space, rest = document.text_before_cursor.partition(" ")
+        if not name.startswith("/") or "\n" in document.text:
+            return
+        if not space:
+            for command in COMMANDS:
+                for each in (command.name, *command.aliases):
+                    if each.startswith(name.lower()):
+                        yield Completion(each, -len(name), display_meta=command.help)
+                        break
+        elif known := NAMES.get(name.lower()):
+            if known.complete == "files":
+                yield from file_completions(rest, many=known.name == "/file")
+            else:
+                words = self._words(known.complete) or known.choices
+                yield from (Completion(word, -len(rest)) for word in words if word.startswith(rest))
+
+    def _words(self, kind: str) -> list[str]:
+        match kind:
+            case "commands":
+                return [command.name.removeprefix("/") for command in COMMANDS]
+            case "values":
+                return [f"{name} " for name in RANGES]
+            case "sessions":
+                return self._sessions()
+        return []
+
+
+def file_completions(text: str, *, many: bool) -> Iterator[Completion]:
+    """Names of files for the last word of `text`, or for all of it. Among many, one with spaces is quoted."""
+    start, quote = _last_word(text) if many else (0, "")
+    typed = text[start + len(quote) :]
+    plain = typed if quote or not many else typed.replace("\\ ", " ")
+    folder, slash, beginning = plain.rpartition("/")
+    where = Path((folder or "/") if slash else ".").expanduser()
+    with contextlib.suppress(OSError, RuntimeError):
+        with os.scandir(where) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+        for name, is_folder in found:
+            if not name.startswith(beginning) or (name.startswith(".") and not beginning):
+                continue
+            path = f"{folder}{slash}{name}" + ("/" if is_folder else "")
+            if many and (quote or " " in path or "'" in path):
+                mark = quote or '"'
+                path = f"{mark}{path}" + ("" if is_folder else mark)
+            yield Completion(path, start - len(text), display=name + ("/" if is_folder else ""))
+
+
+def _last_word(text: str) -> tuple[int, str]:
+    """Where the last word begins, and the quote that it is in."""
+    start, quote = 0, ""
+    for at, sign in enumerate(text):
+        if quote:
+            if sign == quote:
+                quote = ""
+        elif sign in "\"'":
+            start, quote = at, sign
+        elif sign == " " and (at == 0 or text[at - 1] != "\\"):
+            start = at + 1
+    return start, quote
+
+
+class Hints(Processor):
+    """A command's arguments in grey behind its name."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        document = transformation_input.document
+        fragments = transformation_input.fragments
+        text = document.text
+        command = NAMES.get(text.removesuffix(" ").lower())
+        if command and command.hint and document.is_cursor_at_the_end and not get_app().is_done:
+            gap = "" if text.endswith(" ") else " "
+            fragments = [*fragments, ("class:auto-suggestion", gap + command.hint)]
+        return Transformation(fragments)
+
+
+class Suggestions(AutoSuggest):
+    """The rest of a line of the history; not where a hint stands."""
+
+    def __init__(self) -> None:
+        self._history = AutoSuggestFromHistory()
+
+    def get_suggestion(self, buffer: Buffer, document: Document) -> Suggestion | None:
+        command = NAMES.get(document.text.removesuffix(" ").lower())
+        return None if command and command.hint else self._history.get_suggestion(buffer, document)
+
+
+def prompt_session(past: History, pastes: Pastes, sessions: Sessions) -> Prompt:
+    """The prompt. `sessions` gives the names that /load takes."""
+    return PromptSession(
+        history=past,
+        auto_suggest=Suggestions(),
+        completer=CommandCompleter(sessions),
+        complete_while_typing=False,
+        key_bindings=_keys(pastes),
+        multiline=True,
+        prompt_continuation=lambda _width, _line, wrapped: "    " if wrapped else "... ",
+        enable_open_in_editor=True,
+        input_processors=[Hints()],
+        tempfile_suffix=".md",
+    )
+
+
+def _keys(pastes: Pastes) -> KeyBindings:
+    """Enter sends unless triple quotes are open; Alt-Enter and Ctrl-J begin a new line; Ctrl-C clears a line first."""
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _enter(event: KeyPressEvent) -> None:
+        buffer: Any = event.current_buffer
+        if is_open(buffer.text):
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    @keys.add("c-j")
+    def _new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("c-g")
+    def _editor(event: KeyPressEvent) -> None:
+        event.current_buffer.open_in_editor()
+
+    @keys.add(Keys.BracketedPaste)
+    def _paste(event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        event.current_buffer.insert_text(pastes.note(text))
+
+    @keys.add("c-c")
+    def _interrupt(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+    return keys
