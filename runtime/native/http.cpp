@@ -214,7 +214,7 @@ public:
             if (!admit(req, res)) {
                 return HandlerResponse::Handled;
             }
-            if (req.path == "/page-name.js" && req.method == "GET") {
+            if (req.method == "GET" && string_ends_with(req.path, "/page-name.js")) { // after any --api-prefix
                 send_page_name(res);
                 return HandlerResponse::Handled;
             }

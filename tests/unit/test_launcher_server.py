@@ -64,7 +64,8 @@ def test_page_addresses(host: str, url: str) -> None:
 
 def test_the_prefix_of_all_paths_is_known() -> None:
     assert path_prefix(LaunchOptions()) == ""
-    assert path_prefix(LaunchOptions(engine_args=("--api-prefix", "/a", "--metrics", "--api-prefix", "/llm/"))) == "/llm"
+    given = ("--api-prefix", "/a", "--metrics", "--api-prefix", "/llm/")
+    assert path_prefix(LaunchOptions(engine_args=given)) == "/llm"
 
 
 def test_a_server_that_others_reach_gets_a_key() -> None:
