@@ -21,8 +21,8 @@ sys.path[:0] = [str(ROOT)]
 
 from bundler import model  # noqa: E402
 from bundler.demo import DEMO_MODEL  # noqa: E402
-from bundler.gguf_header import read_header  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
+from runtime.gguf_header import read_header  # noqa: E402
 from tests.unit.gguf_files import TinyGGUF, default_tensors, default_values  # noqa: E402
 
 MAX_SECONDS = 1.0

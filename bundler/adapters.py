@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.gguf_header import GGUFHeader, read_header
 from bundler.gguf_tensors import checked_sizes
 from bundler.model import Model, load
 from bundler.writer import Source
 from runtime.bundle import CONTROL_PREFIX, LORA_PREFIX
 from runtime.errors import ModelError, UsageError
+from runtime.gguf_header import GGUFHeader, read_header
 
 TOKENS = "tokenizer.ggml.tokens"
 # llama.cpp's rule for a draft: the sizes may differ by this many tokens (common/speculative.cpp).

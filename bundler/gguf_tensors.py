@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from bundler.gguf_header import GGUFHeader, Tensor
 from runtime.errors import ModelError
+from runtime.gguf_header import GGUFHeader, Tensor
 
 
 def elements(tensor: Tensor) -> int:

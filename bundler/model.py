@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bundler.gguf_header import ArrayValue, GGUFHeader
 from bundler.gguf_tensors import elements, type_name
 from bundler.shards import Whole, open_whole
 from bundler.writer import Source
 from runtime.errors import ModelError
+from runtime.gguf_facts import EMBEDDING, OUTPUT, shape_of
+from runtime.gguf_header import ArrayValue, GGUFHeader
 from runtime.memory import Shape
 from runtime.presets import is_quantized, preset
 
@@ -28,7 +29,6 @@ REQUIRED_TENSORS = ("token_embd.weight", "output_norm.weight")
 BLOCK_TENSORS = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm")
 DENSE_TENSORS = ("ffn_gate", "ffn_up", "ffn_down")
 MOE_TENSORS = ("ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 TEMPLATE = "tokenizer.chat_template"
 OUR_TEMPLATE = Path(__file__).with_name("qwen3.jinja")
 
@@ -144,7 +144,7 @@ def load(path: Path, *, any_architecture: bool = False) -> Model:
         tokenizer=_printable(tokenizer),
         vocabulary=tokens.length,
         tensor_types=_tensor_types(header),
-        shape=_shape(whole, architecture, tokens.length) if architecture in ARCHITECTURES else None,
+        shape=_shape(whole) if architecture in ARCHITECTURES else None,
     )
 
 
@@ -254,37 +254,5 @@ def _tensor_types(header: GGUFHeader) -> dict[str, str]:
     return {kind: ", ".join(name for name, _ in counts.most_common()) for kind, counts in types.items()}
 
 
-def _shape(whole: Whole, architecture: str, vocabulary: int) -> Shape:
-    header = whole.header
-
-    def number(key: str, default: int = 0) -> int:
-        return header.integer(f"{architecture}.{key}", default)
-
-    matrices: Counter[str] = Counter()
-    tied: Counter[str] = Counter()
-    has_output = any(tensor.name == OUTPUT for tensor in header.tensors)
-    for tensor, size in zip(header.tensors, whole.sizes, strict=True):
-        # the kernels that want rearranged weights take rows by eights (ggml-cpu/repack.cpp)
-        if len(tensor.shape) < 2 or tensor.shape[1] % 8:
-            continue
-        if tensor.name != EMBEDDING:
-            matrices[type_name(tensor)] += size
-        elif not has_output:
-            tied[type_name(tensor)] += size
-    heads = number("attention.head_count")
-    head = number("embedding_length") // max(heads, 1)
-    return Shape(
-        layers=number("block_count"),
-        hidden=number("embedding_length"),
-        heads=heads,
-        kv_heads=number("attention.head_count_kv", heads),
-        key_length=number("attention.key_length", head),
-        value_length=number("attention.value_length", head),
-        feed_forward=number("feed_forward_length"),
-        vocabulary=vocabulary,
-        weights=sum(whole.sizes),
-        experts_used=number("expert_used_count"),
-        expert_feed_forward=number("expert_feed_forward_length"),
-        matrices=dict(matrices),
-        tied=dict(tied),
-    )
+def _shape(whole: Whole) -> Shape:
+    return shape_of(whole.header, whole.sizes, [type_name(tensor) for tensor in whole.header.tensors])

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bundler.gguf_header import GGUFHeader, Tensor, ValueType, read_header
 from bundler.gguf_tensors import checked_sizes, end_of_data
 from bundler.writer import Range, Source
 from runtime.errors import ModelError
+from runtime.gguf_header import GGUFHeader, Tensor, ValueType, read_header
 
 _NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SPLIT = "split."

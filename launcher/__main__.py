@@ -85,6 +85,10 @@ def _run(words: Sequence[str], file: str, console: Console, env: MutableMapping[
 
         user = parse((options.face.value, *words), "", lambda: engine_flags(bundle))
         own = parse((), baked, lambda: engine_flags(bundle))
+        if options.model is not None:
+            from launcher.session import find_weights
+
+            bundle = find_weights(options, _place(bundle, env)).bundle
         console.answer(show_settings(options, user, own, bundle))
         return ExitCode.OK
     if options.shell is not None:

@@ -33,7 +33,7 @@ def _general(
     facts = model_facts(options, manifest)
     kind = quantization(options, manifest)
     yield "model", model_name(options, manifest), origin("model", "the bundle")
-    yield "quantization", kind or "unknown", "the bundle" if facts else "the file's name"
+    yield "quantization", kind or "unknown", "the bundle" if options.model is None else "the weights' file"
     plan = plan_context(options.context, facts.get("context_length"))
     yield "context", f"{plan.size:,} tokens" if plan.size else "the model's maximum", origin("context")
     if plan.engine_args:

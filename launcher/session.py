@@ -23,6 +23,7 @@ from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL, Bundle, edges_sha256
 from runtime.engine import Engine, EngineError
 from runtime.errors import ListenError, ModelError, QwenfileError, UsageError
+from runtime.gguf_facts import file_facts
 from runtime.paths import private_folder
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def forget_engine_settings(env: MutableMapping[str, str]) -> None:
 
 
 def find_weights(options: LaunchOptions, place: Place) -> Place:
-    """Decide where the weights are: `-m`, the bundle, or beside a bundle without. Raises ModelError."""
+    """Decide where the weights are: `-m`, the bundle, or beside a bundle without. Raises ModelError.
+
+    With `-m`, the bundle's manifest then describes those weights instead of its own."""
     bundle = place.bundle
     weights = options.model
     if weights is None and bundle.manifest.member(MODEL) is None:
@@ -65,7 +68,14 @@ def find_weights(options: LaunchOptions, place: Place) -> Place:
         _check_own(weights, bundle)
     elif weights is not None:
         check_weights(weights)
-    return replace(place, weights=weights)
+        bundle = _described(weights, bundle)
+    return replace(place, weights=weights, bundle=bundle)
+
+
+def _described(weights: Path, bundle: Bundle) -> Bundle:
+    """The bundle with a manifest that tells of other weights what their header tells. Raises ModelError."""
+    facts = {**file_facts(weights), "path": str(weights)}
+    return replace(bundle, manifest=replace(bundle.manifest, model=facts, sampling=None, draft=None))
 
 
 def _beside(bundle: Bundle) -> Path:

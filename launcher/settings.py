@@ -160,8 +160,9 @@ def request(options: LaunchOptions, manifest: Manifest, *, thinking: bool) -> di
 
 
 def model_facts(options: LaunchOptions, manifest: Manifest) -> Mapping[str, Any]:
-    """What the manifest says about the weights; nothing if `-m` names others."""
-    return {} if options.model is not None or manifest.model is None else manifest.model
+    """What the manifest says about the weights in use; nothing if it is about others than `-m` names."""
+    facts = manifest.model or {}
+    return {} if options.model is not None and facts.get("path") != str(options.model) else facts
 
 
 def model_name(options: LaunchOptions, manifest: Manifest) -> str:
@@ -171,7 +172,8 @@ def model_name(options: LaunchOptions, manifest: Manifest) -> str:
 
 def quantization(options: LaunchOptions, manifest: Manifest) -> str:
     """The kind of weights, from the manifest, or from the name of the file that `-m` names (`X-Q4_K_M.gguf`)."""
-    if options.model is None:
-        return str(model_facts(options, manifest).get("quantization", ""))
+    kind = str(model_facts(options, manifest).get("quantization", ""))
+    if kind or options.model is None:
+        return kind
     parts = options.model.stem.upper().replace(".", "-").split("-")
     return next((part for part in reversed(parts) if part in ("F32", "F16", "BF16")), "")

@@ -17,8 +17,8 @@ import pytest
 
 from bundler import model
 from bundler.demo import DEMO_MODEL
-from bundler.gguf_header import read_header
 from runtime.bundle import DRAFT, MODEL, Bundle
+from runtime.gguf_header import read_header
 from runtime.memory import Cache, estimate, repacked_types
 from tests.integration.conftest import ROOT, Result, Runner
 from tests.unit.gguf_files import TinyGGUF
@@ -338,6 +338,16 @@ def test_settings_are_shown_with_their_origin(run: Runner, build: Callable[..., 
     assert rows["top_k, non thinking"] == "7 the bundle's arguments"
     assert rows["top_p, thinking"] == "0.95 Qwen3's preset"
     assert rows["context"] == "512 tokens command line"
+
+
+def test_other_weights_have_their_own_settings(run: Runner, demo_bundle: Path, shape: Maker) -> None:
+    """Quantized ones in a bundle of unquantized ones; their name does not say so."""
+    shown = run(demo_bundle, "-m", shape("tiny"), "-c", "65536", "--show-settings")
+    assert shown.code == 0, shown.err
+    rows = {line[:32].strip(): " ".join(line[32:].split()) for line in shown.out.splitlines()}
+    assert rows["quantization"] == "Q8_0 the weights' file"
+    assert rows["presence_penalty, thinking"].startswith("1.5 ")
+    assert rows["position scaling"].startswith("YaRN, factor 2 ")
 
 
 # --- memory

@@ -1,4 +1,4 @@
-"""Read a GGUF file's header: key-values and tensor table, checked against the file's size. For the bundler alone.
+"""Read a GGUF file's header: key-values and tensor table, checked against the file's size. Everybody may import it.
 
 The package gguf reads a header by making one numpy object per array element: seconds for a vocabulary of 150,000
 tokens. This reader walks strings and skips them; long arrays are kept as a length only. It never reads tensor data

@@ -1,0 +1,95 @@
+"""What a GGUF's header says about a model, as a manifest's `model` object tells it. Everybody may import it.
+
+The bundler checks models far more closely; this is what both sides agree on, and all that a bundle asks of other
+weights (`-m`).
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import ModelError
+from runtime.gguf_header import GGUFHeader, read_header
+from runtime.memory import Shape
+
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+# general.file_type, as llama.cpp numbers it (llama.h, llama_ftype); the commoner ones.
+_FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
+    13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 25: "IQ4_NL", 30: "IQ4_XS",
+    32: "BF16", 38: "MXFP4_MOE",
+}  # fmt: skip
+# Types of tensors that kernels may rearrange (ggml.h, ggml_type); see `runtime.memory`.
+_TENSOR_TYPES = {2: "Q4_0", 8: "Q8_0", 10: "Q2_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 20: "IQ4_NL", 39: "MXFP4"}
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Facts about the GGUF file `path`, with the keys of a manifest's `model` as far as they are known.
+
+    Raises ModelError if its header is damaged or not of a GGUF. Costs some 30 ms for a vocabulary of 150,000."""
+    header = read_header(path)
+    architecture = header.values.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise ModelError(f"{path} names no architecture", "name a model in GGUF form")
+    kind = header.values.get("general.file_type")
+    facts: dict[str, Any] = {
+        "file_size": header.file_size,
+        "architecture": architecture,
+        "quantization": _FILE_TYPES.get(kind, "") if isinstance(kind, int) else "",
+    }
+    if context := header.integer(f"{architecture}.context_length"):
+        facts["context_length"] = context
+    if layers := header.integer(f"{architecture}.block_count"):
+        facts["layers"] = layers
+    if architecture in ("qwen3", "qwen3moe") and header.integer("split.count") < 2:
+        types = [_TENSOR_TYPES.get(tensor.type, "other") for tensor in header.tensors]
+        facts["shape"] = shape_of(header, _sizes(header), types).facts()
+    return facts
+
+
+def shape_of(header: GGUFHeader, sizes: Sequence[int], types: Sequence[str]) -> Shape:
+    """The sizes that memory depends on. `sizes` and `types`: bytes and type of each tensor of the header."""
+    architecture = header.values["general.architecture"]
+    tokens = header.values.get("tokenizer.ggml.tokens")
+
+    def number(key: str, default: int = 0) -> int:
+        return header.integer(f"{architecture}.{key}", default)
+
+    matrices: Counter[str] = Counter()
+    tied: Counter[str] = Counter()
+    has_output = any(tensor.name == OUTPUT for tensor in header.tensors)
+    for tensor, size, kind in zip(header.tensors, sizes, types, strict=True):
+        # the kernels that want rearranged weights take rows by eights (ggml-cpu/repack.cpp)
+        if len(tensor.shape) < 2 or tensor.shape[1] % 8:
+            continue
+        if tensor.name != EMBEDDING:
+            matrices[kind] += size
+        elif not has_output:
+            tied[kind] += size
+    heads = number("attention.head_count")
+    head = number("embedding_length") // max(heads, 1)
+    return Shape(
+        layers=number("block_count"),
+        hidden=number("embedding_length"),
+        heads=heads,
+        kv_heads=number("attention.head_count_kv", heads),
+        key_length=number("attention.key_length", head),
+        value_length=number("attention.value_length", head),
+        feed_forward=number("feed_forward_length"),
+        vocabulary=getattr(tokens, "length", 0),
+        weights=sum(sizes),
+        experts_used=number("expert_used_count"),
+        expert_feed_forward=number("expert_feed_forward_length"),
+        matrices=dict(matrices),
+        tied=dict(tied),
+    )
+
+
+def _sizes(header: GGUFHeader) -> list[int]:
+    """Bytes from each tensor to the one behind it, which is its size and some padding."""
+    end = max(header.file_size - header.data_start, 0)
+    starts = sorted({tensor.offset for tensor in header.tensors} | {end})
+    following = dict(itertools.pairwise(starts))
+    return [max(following.get(tensor.offset, end) - tensor.offset, 0) for tensor in header.tensors]
