@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.arguments import parse
 from launcher.console import Console, forget_stdout
 from launcher.options import Action, Face, LaunchOptions
-from launcher.signals import Terminated, own_signals
+from launcher.signals import ReaderLeft, Terminated, own_signals
 from runtime.bundle import ARGS, ENGINE_PREFIX, Bundle
 from runtime.errors import ExitCode, QwenfileError, UsageError
 
@@ -47,7 +47,7 @@ def _guarded(words: Sequence[str], file: str, console: Console) -> int:
         return ExitCode.INTERRUPTED
     except Terminated:
         return _TERMINATED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderLeft):
         forget_stdout()
         return _NOBODY_READS
     except Exception as error:

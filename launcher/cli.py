@@ -13,6 +13,7 @@ from launcher.conflicts import check
 from launcher.console import Console
 from launcher.options import LaunchOptions, Work
 from launcher.session import Place
+from launcher.signals import end_with_reader
 from launcher.texts import check_files, read_prompt, system_prompt
 from launcher.work import engine_at_work, room_of
 from runtime.errors import UsageError
@@ -40,6 +41,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         return tokens.run(options, place, console)
     system = system_prompt(options)
     check_files(options.files)
+    end_with_reader(console.stdout)
     with engine_at_work(options, place, console) as session:
         prompt = read_prompt(options, console, room_of(session))
         client = session.ready()

@@ -19,7 +19,7 @@ from launcher.options import LaunchOptions
 from launcher.progress import Progress
 from launcher.row import BadRow, Reader, Row, Told, answer, failure
 from launcher.session import Place, Session
-from launcher.signals import undivided
+from launcher.signals import end_with_reader, undivided
 from launcher.texts import input_bytes, system_prompt
 from launcher.work import engine_at_work
 from runtime.errors import QwenfileError, UsageError
@@ -48,6 +48,8 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
             client.post("/completion", {"prompt": "x", "n_predict": 0, "json_schema": options.schema})
         progress = Progress(console.stderr, source.part)
         tasks = _tasks(source, reader, out)
+        if out is None:
+            end_with_reader(console.stdout)
         first_failed = _answer_all(session, tasks, options, console, out=out, progress=progress)
         if out is not None:
             out.finish(ordered=not options.unordered)
@@ -79,6 +81,8 @@ def _answer_all(
                 if out is not None:
                     out.append(told.line, text)
                 else:
+                    if console.answers_to_terminal:
+                        progress.end()  # it may be the same terminal
                     console.answer(text + "\n")
             if told.failed and (not first_failed or told.line < first_failed):
                 first_failed = told.line

@@ -1,13 +1,22 @@
 """SIGINT and SIGTERM belong to Python, whatever the engine does to them. Imported by the launcher only."""
 
 import contextlib
+import os
 import signal
+import stat
+import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import TextIO
 
 
 class Terminated(BaseException):
     """SIGTERM arrived. Like KeyboardInterrupt no Exception: only `main` ends on it."""
+
+
+class ReaderLeft(BaseException):
+    """Nobody reads the answer any more. No Exception, so that nobody takes it for a broken connection."""
 
 
 def own_signals() -> None:
@@ -21,7 +30,37 @@ def own_signals() -> None:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
+    if _reader_left.is_set():
+        raise ReaderLeft
     raise Terminated
+
+
+_reader_left = threading.Event()
+# Seconds in which a write may notice by itself that its reader has left, and end the program the usual way.
+_GRACE = 0.1
+
+
+def end_with_reader(stream: TextIO) -> None:
+    """From now on, ReaderLeft is raised in the main thread when the reader of this pipe leaves, even while nothing is
+    written: nobody computes for nobody. Does nothing for other streams, and where the system cannot tell."""
+    try:
+        import select
+
+        number = stream.fileno()
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            return
+        watch = select.poll()
+    except (ImportError, AttributeError, OSError, ValueError):
+        return
+    watch.register(number, 0)  # errors are always told
+
+    def wait() -> None:
+        if watch.poll()[0][1] & select.POLLERR:
+            time.sleep(_GRACE)
+            _reader_left.set()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    threading.Thread(target=wait, name="reader", daemon=True).start()
 
 
 @contextlib.contextmanager

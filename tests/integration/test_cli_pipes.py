@@ -1,7 +1,9 @@
 """`--cli` between other programs: what flows in and out, streams that never end, and who may leave when."""
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
@@ -122,6 +124,18 @@ def test_a_pipe_that_is_closed_before_the_answer(cli: Cli) -> None:
     with cli.start("-p", "Hello!") as child:
         pipe(child.stdout).close()
         assert (pipe(child.stderr).read(), child.wait(TIMEOUT)) == (b"", 141)
+
+
+@pytest.mark.parametrize("flags", [("--json", "-p", "1 2 3"), ("--jsonl", "-n", "-1")])
+def test_a_reader_that_leaves_is_noticed_while_nothing_is_written(cli: Cli, flags: tuple[str, ...]) -> None:
+    """The answer to this never ends; only its end would be written."""
+    rows = b'{"prompt": "1 2 3", "ignore_eos": true}\n'
+    with cli.start(*flags, "-c", "4096", "--ignore-eos", "--raw", stdin=subprocess.PIPE) as child:
+        pipe(child.stdin).write(rows)
+        pipe(child.stdin).close()
+        time.sleep(0.5)
+        pipe(child.stdout).close()
+        assert (child.wait(TIMEOUT), pipe(child.stderr).read()) == (141, b"")
 
 
 def pipe(stream: IO[bytes] | None) -> IO[bytes]:
