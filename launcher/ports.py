@@ -29,6 +29,32 @@ def choose_port(hosts: str, wanted: int | None) -> int:
     return _bind(hosts, DEFAULT_PORT + _NEXT_PORTS)
 
 
+@contextlib.contextmanager
+def unix_sockets(hosts: str) -> Iterator[None]:
+    """Clear the way for the Unix sockets among `hosts`, and remove them at the end.
+
+    A socket whose server is gone is removed; a living one, or a file that is none, raises ListenError.
+    """
+    paths = [Path(host) for host in hosts.split(",") if host.endswith(".sock")]
+    for path in paths:
+        if path.is_socket():
+            _check_abandoned(path)
+            path.unlink()
+        elif path.exists():
+            raise ListenError(f"cannot listen on {path}: it is there already and no socket", "choose another --host")
+    try:
+        yield
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _check_abandoned(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(ConnectionRefusedError):
+        client.connect(str(path))
+        raise ListenError(f"cannot listen on {path}: another server does", "choose another --host")
+
+
 class _TakenError(ListenError):
     """The port, not the address, is to blame."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.browser import has_desktop, open_browser
 from launcher.console import Console
 from launcher.options import LaunchOptions
-from launcher.ports import DEFAULT_PORT, choose_port
+from launcher.ports import DEFAULT_PORT, choose_port, unix_sockets
 from launcher.session import Place, Session, find_weights
 from launcher.settings import Listen, is_private, model_name
 from launcher.signals import Terminated
@@ -46,13 +46,14 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     prefix = path_prefix(options)
     address = Address(url=page_url(host, port) + prefix, port=port) if port else Address(url=host, port=0)
     allow_many_connections()
-    with Session.start(options, place, Listen(host=host, port=port, private=False, prefix=prefix)) as session:
+    listen = Listen(host=host, port=port, private=False, prefix=prefix)
+    with unix_sockets(host), Session.start(options, place, listen) as session:
         for notice in session.notices:
             console.complain(notice)
         try:
             session.ready()
-            announce(console, options, address, model_name(options, place.bundle.manifest))
             with port_file(options.port_file, address):
+                announce(console, options, address, model_name(options, place.bundle.manifest))
                 if port and options.browser and has_desktop(place.env):
                     open_browser(address.url)
                 _serve(session)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.options import Face, LaunchOptions
-from launcher.ports import choose_port, holder
+from launcher.ports import choose_port, holder, unix_sockets
 from launcher.server import Address, allow_many_connections, has_desktop, page_url, path_prefix, port_file, with_key
 from launcher.settings import Listen, door, engine_command, is_private
 from runtime.bundle import Manifest
@@ -42,6 +42,17 @@ def test_several_addresses_share_a_port() -> None:
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1.*another --host"):
         choose_port("192.0.2.1", 0)
+
+
+def test_unix_sockets_are_cleared_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    with unix_sockets(f"127.0.0.1,{path}"), socket.socket(socket.AF_UNIX) as own:
+        own.bind(str(path))
+    assert not path.exists()
+    path.write_text("precious")
+    with pytest.raises(ListenError, match="no socket"), unix_sockets(str(path)):
+        pytest.fail("it was taken over")
+    assert path.read_text() == "precious"
 
 
 def test_nobody_holds_a_free_port(tmp_path: Path) -> None:
