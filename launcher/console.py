@@ -95,6 +95,16 @@ class Console:
             forget_stdout()  # else the interpreter tries, and complains, once more
             raise QwenfileError(f"the answer cannot be written: {(error.strerror or str(error)).lower()}") from None
 
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal now; 80 × 24 if it doesn't tell."""
+        try:
+            size = os.get_terminal_size(self.stdout.fileno())
+        except (OSError, ValueError):
+            import shutil
+
+            size = shutil.get_terminal_size()
+        return size.columns or 80, size.lines or 24
+
     def draw(self, text: str) -> None:
         """Text for the terminal with control sequences of our own; what comes from outside must be harmless already."""
         self.stdout.write(text)
@@ -106,7 +116,7 @@ _before: "list[int | list[bytes | int]] | None" = None
 
 @contextlib.contextmanager
 def keys_unseen() -> Iterator[None]:
-    """While the model speaks, keys are neither echoed into its text nor lost: they wait for the next prompt.
+    """While the model loads or speaks, keys are neither echoed into its text nor lost: they wait for the next prompt.
 
     Ctrl-C stays a signal. Does nothing where stdin is no terminal, or the system has no termios.
     """

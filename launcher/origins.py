@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from launcher.companions import uses_draft
 from launcher.machine import usable_cores
 from launcher.options import LaunchOptions
-from launcher.settings import model_facts, model_name, quantization, sampling
+from launcher.settings import ROPE_FLAGS, model_facts, model_name, quantization, sampling
 from runtime.bundle import CONTROL_PREFIX, DRAFT, LORA_PREFIX, Bundle
-from runtime.presets import is_quantized, plan_context, preset
+from runtime.presets import carried_yarn, is_quantized, plan_context, preset
 
 USER, BAKED, DEFAULT = "command line", "the bundle's arguments", "default"
 
@@ -34,9 +34,13 @@ def _general(
     kind = quantization(options, manifest)
     yield "model", model_name(options, manifest), origin("model", "the bundle")
     yield "quantization", kind or "unknown", "the bundle" if options.model is None else "the weights' file"
-    plan = plan_context(options.context, facts.get("context_length"))
+    rope_given = any(flag.startswith(ROPE_FLAGS) for flag in options.engine_args)
+    carried = carried_yarn(facts)
+    plan = plan_context(options.context, facts.get("context_length"), rope_given=rope_given, carried=carried)
     yield "context", f"{plan.size:,} tokens" if plan.size else "the model's maximum", origin("context")
-    if plan.engine_args:
+    if carried:
+        yield "position scaling", f"YaRN up to {carried.context:,} tokens", "the model's own keys"
+    elif plan.engine_args:
         yield "position scaling", f"YaRN, factor {plan.engine_args[3]}", "the context is beyond the native one"
     threads = options.threads or usable_cores()
     yield "threads", str(threads) if threads else "the engine's choice", origin("threads", "this machine's cores")

@@ -8,7 +8,6 @@ which wants all cores, loses no more than 2 % to it.
 """
 
 import io
-import shutil
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -83,7 +82,7 @@ class Painter:
             final += lines[self._frozen :]
             self._first, self._frozen = False, 0
         live: list[str] = []
-        room = max(2, shutil.get_terminal_size().lines - 2)
+        room = max(2, self._console.size()[1] - 2)
         for number, block in enumerate(self._blocks.current()):
             lines, settled = self._lines_of(block, whole=False, first=self._first and number == 0)
             if number == 0:
@@ -118,10 +117,10 @@ class Painter:
         opening, *code = block.lines
         closed = whole and len(code) > 0 and code[-1].strip().startswith(opening.strip()[:3])
         closing = [code.pop()] if closed else []
-        last = [] if whole else [code.pop() if code else ""]
+        last = [code.pop()] if code and not whole else []
         texts = highlighted("\n".join([*code, *last]), block.language) if code or last else []
         lines = self._dim(opening)
-        settled = len(lines) + len(code)
+        settled = len(lines) + len(code) if last else 0  # until a line follows, the fence may still grow
         for number, text in enumerate(texts):
             lines += self._rendered(text, width=_NO_WRAP if number < len(code) else None) or [""]
         return [*lines, *(line for fence in closing for line in self._dim(fence))], settled
@@ -139,7 +138,7 @@ class Painter:
         colours = ColorSystem.STANDARD if self._console.colour else None
         rich = RichConsole(
             file=io.StringIO(),
-            width=width or max(10, shutil.get_terminal_size().columns - 1),
+            width=width or max(10, self._console.size()[0] - 1),
             force_terminal=True,
             color_system="standard" if colours else None,
             legacy_windows=False,
@@ -165,7 +164,7 @@ class Painter:
         The cursor stands at the end of the last live line; without one, at the start of an empty line.
         """
         old, new = self._live, [*final, *live]
-        width = shutil.get_terminal_size().columns
+        width = self._console.size()[0]
         out = ""
         if old and width != self._width:  # the terminal may have arranged them anew: leave them as they are
             out, old = "\n", []

@@ -3,8 +3,10 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -19,6 +21,7 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 
 from launcher.commands import COMMANDS, NAMES
+from launcher.signals import Terminated
 from launcher.talk_commands import RANGES
 
 QUOTES = '"""'
@@ -206,6 +209,24 @@ def prompt_session(past: History, pastes: Pastes, sessions: Sessions) -> Prompt:
         input_processors=[Hints()],
         tempfile_suffix=".md",
     )
+
+
+@contextlib.contextmanager
+def leaving(prompt: Prompt) -> Iterator[None]:
+    """While inside, SIGTERM ends the prompt in good order: raised in the middle of prompt_toolkit's own code, which
+    runs in callbacks of an event loop, `Terminated` would be reported there and not end anything."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        app = prompt.app
+        if not app.is_running or app.loop is None:
+            raise Terminated
+        app.loop.call_soon_threadsafe(lambda: app.is_running and app.exit(exception=Terminated()))
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _keys(pastes: Pastes) -> KeyBindings:

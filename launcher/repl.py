@@ -30,18 +30,12 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     """Talk until the person leaves. Returns the exit code."""
     place = find_weights(options, place)
     options = replace(options, system=system_prompt(options), system_file=None)
-    with Session.start(options, place) as session:
-        from launcher.archive import Archive
+    with keys_unseen(), Session.start(options, place) as session:
         from launcher.painter import import_painting
         from launcher.prompt import Pastes, history, prompt_session
 
         folder = _state_folder(options, place, console)
-        archive = None
-        if folder:
-            name = model_name(options, place.bundle.manifest)
-            archive = Archive(
-                folder / "sessions", name, lambda reason: console.complain(f"the conversation is not saved: {reason}")
-            )
+        archive = _archive(options, place, console, folder)
         pastes = Pastes()
         file = folder / "history" if folder else None
         past = history(file, lambda reason: console.complain(f"your input's history is not kept: {reason}"))
@@ -50,6 +44,17 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         threading.Thread(target=import_painting, daemon=True).start()
         _talk(chat, prompt, pastes, session, console)
     return 0
+
+
+def _archive(options: LaunchOptions, place: Place, console: Console, folder: Path | None) -> "Archive | None":
+    from launcher.archive import Archive
+
+    if folder is None:
+        return None
+    name = model_name(options, place.bundle.manifest)
+    return Archive(
+        folder / "sessions", name, lambda reason: console.complain(f"the conversation is not saved: {reason}")
+    )
 
 
 def _open_chat(
@@ -98,11 +103,12 @@ def _open_chat(
 
 def _talk(chat: "Chat", prompt: "Prompt", pastes: "Pastes", session: Session, console: Console) -> None:
     """Read and answer until Ctrl-D or /exit. Raises what ended the engine."""
-    from launcher.prompt import unquote
+    from launcher.prompt import leaving, unquote
 
     while True:
         try:
-            text = prompt.prompt(">>> ")
+            with leaving(prompt):
+                text = prompt.prompt(">>> ")
         except KeyboardInterrupt:
             console.say(LEAVE_HINT)
             continue
@@ -110,9 +116,8 @@ def _talk(chat: "Chat", prompt: "Prompt", pastes: "Pastes", session: Session, co
             return
         signal.signal(signal.SIGINT, signal.default_int_handler)  # prompt_toolkit had its own
         try:
-            with keys_unseen():
-                if not chat.handle(pastes.expand(unquote(text))):
-                    return
+            if not chat.handle(pastes.expand(unquote(text))):
+                return
         except KeyboardInterrupt:
             console.say("")
         except QwenfileError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from launcher.options import Face, LaunchOptions, Work
 from runtime.bundle import Manifest
 from runtime.errors import UsageError
-from runtime.presets import Sampling, is_quantized, plan_context, preset
+from runtime.presets import Sampling, carried_yarn, is_quantized, plan_context, preset
 
 # The engine's flags for the sampling fields of its HTTP API.
 _SAMPLING_FLAGS = {
@@ -23,7 +23,7 @@ _SAMPLING_FLAGS = {
 # Tokens of a prompt that are read at once in a chat: progress is told, and Ctrl-C heard, after each. The engine
 # computes 512 at a time anyway; upstream's batch of 2,048 is of use for many prompts at once only.
 _CHAT_BATCH = 512
-_ROPE_FLAGS = ("--rope-", "--yarn-")
+ROPE_FLAGS = ("--rope-", "--yarn-")
 
 # Seconds that a client may take between two pieces of its request, or to take the next piece of an answer.
 _PATIENCE = 60
@@ -63,8 +63,10 @@ def engine_command(
     The user's own engine flags come last, so they win. Raises UsageError for a context that cannot be.
     """
     facts = model_facts(options, manifest)
-    rope_given = any(flag.startswith(_ROPE_FLAGS) for flag in options.engine_args)
-    plan = plan_context(options.context, facts.get("context_length"), rope_given=rope_given)
+    rope_given = any(flag.startswith(ROPE_FLAGS) for flag in options.engine_args)
+    plan = plan_context(
+        options.context, facts.get("context_length"), rope_given=rope_given, carried=carried_yarn(facts)
+    )
     notices = [plan.notice] if plan.notice else []
     threads = options.threads or cores
     context = plan.size * (slots if listen.private else 1)

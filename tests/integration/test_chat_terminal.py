@@ -33,7 +33,7 @@ def open_chat(run: Runner, demo_bundle: Path, home: Path, *arguments: str, **env
 
 def test_the_banner_tells_what_runs_here(chat: Terminal) -> None:
     top = chat.text
-    for words in ("1.39M", "F16", "context 4,096", "/help"):
+    for words in ("1.39M", "F16", "context 0 of 4,096", "/help"):
         assert words in top
 
 
