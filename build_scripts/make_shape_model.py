@@ -1,6 +1,6 @@
 """Write a GGUF with the exact shape of a Qwen3 model, the real vocabulary and random weights.
 
-    python build_scripts/make_shape_model.py 8B [--quant Q8_0|Q4_0|F16] [--layers N] [--shards N] -o OUT.gguf
+    python build_scripts/make_shape_model.py 8B [--quant Q8_0|Q4_0|F16] [--layers N] [--shards N] [--yarn F] -o OUT.gguf
 
 For the benchmark and for tests that need weights of a real size: same tensors, same speed, same memory as the model
 it is named after, and text that means nothing. With --shards, OUT-00001-of-0000N.gguf and so on, as llama.cpp's
@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
-from gguf import GGMLQuantizationType, GGUFWriter  # noqa: E402
+from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType  # noqa: E402
 
 from llama_source import source  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
@@ -32,6 +32,7 @@ from shapes import NATIVE_CONTEXT, SHAPES, Shape, TensorShape, tensors  # noqa: 
 from steps import StepError, Steps  # noqa: E402
 
 EOS, PAD = 151_645, 151_643
+NATIVE = 32_768  # before YaRN
 _CHUNK = 16 * 1024 * 1024  # bytes made at a time
 # bytes per block, values per block
 QUANTS = {
@@ -52,6 +53,7 @@ class Order:
     quant: str = "Q8_0"
     layers: int | None = None
     shards: int = 1
+    yarn: float | None = None
     seed: int = 0
 
     @property
@@ -81,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quant", choices=QUANTS, default="Q8_0", help="type of the weights (default: Q8_0)")
     parser.add_argument("--layers", type=int, help="only this many layers, for a smaller file")
     parser.add_argument("--shards", type=int, default=1, help="split the tensors over this many files")
+    parser.add_argument("--yarn", type=float, metavar="FACTOR", help="with YaRN keys, as converters write them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
     fields = vars(parser.parse_args(argv))
@@ -168,6 +171,10 @@ def _describe(writer: GGUFWriter, order: Order) -> None:
     writer.add_value_length(shape.head)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1e6)
+    if order.yarn:
+        writer.add_rope_scaling_type(RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(order.yarn)
+        writer.add_rope_scaling_orig_ctx_len(NATIVE)
     if shape.experts:
         writer.add_expert_count(shape.experts)
         writer.add_expert_used_count(shape.experts_used)

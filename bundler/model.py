@@ -10,7 +10,7 @@ from bundler.gguf_tensors import elements, type_name
 from bundler.shards import Whole, open_whole
 from bundler.writer import Source
 from runtime.errors import ModelError
-from runtime.gguf_facts import EMBEDDING, OUTPUT, shape_of
+from runtime.gguf_facts import EMBEDDING, OUTPUT, shape_of, yarn_context
 from runtime.gguf_header import ArrayValue, GGUFHeader
 from runtime.memory import Shape
 from runtime.presets import is_quantized, preset
@@ -37,9 +37,10 @@ OUR_TEMPLATE = Path(__file__).with_name("qwen3.jinja")
 class Model:
     """What the builder knows about a checked model. Sizes in bytes, `context_length` in tokens.
 
-    `active`: parameters that a token passes through, fewer than `parameters` in a mixture of experts. `template`:
-    `Qwen3`, `other`, `none`, or `qwenfile's` once `with_template` has put one in. `tensor_types`: how the tensors of
-    a kind are stored. `foreign`: not one of ARCHITECTURES.
+    `yarn_context`: up to how many tokens YaRN keys of its own stretch it, 0 without. `active`: parameters that a token
+    passes through, fewer than `parameters` in a mixture of experts. `template`: `Qwen3`, `other`, `none`, or
+    `qwenfile's` once `with_template` has put one in. `tensor_types`: how the tensors of a kind are stored. `foreign`:
+    not one of ARCHITECTURES.
     """
 
     whole: Whole
@@ -51,7 +52,7 @@ class Model:
     context_length: int
     layers: int
     template: str
-    rope_scaling: str
+    yarn_context: int
     tokenizer: str
     vocabulary: int
     tensor_types: dict[str, str]
@@ -71,6 +72,11 @@ class Model:
     def source(self) -> Source:
         """Where these bytes come from."""
         return self.whole.source
+
+    @property
+    def reach(self) -> int:
+        """Tokens up to which the file itself asks to be used."""
+        return max(self.context_length, self.yarn_context)
 
     @property
     def foreign(self) -> bool:
@@ -97,6 +103,7 @@ class Model:
             "active_parameters": self.active,
             "quantization": self.quantization,
             "context_length": self.context_length,
+            "yarn_context": self.yarn_context,
             "layers": self.layers,
             "has_chat_template": self.has_chat_template,
             "template": self.template,
@@ -140,7 +147,7 @@ def load(path: Path, *, any_architecture: bool = False) -> Model:
         context_length=header.integer(f"{architecture}.context_length"),
         layers=header.integer(f"{architecture}.block_count"),
         template=_template_kind(header),
-        rope_scaling=_rope_scaling(header, architecture),
+        yarn_context=yarn_context(header),
         tokenizer=_printable(tokenizer),
         vocabulary=tokens.length,
         tensor_types=_tensor_types(header),
@@ -174,7 +181,8 @@ def _check_keys(header: GGUFHeader, architecture: str) -> None:
     for key in keys:
         value = header.values[key]
         whole_number = isinstance(value, int) and 0 < value < 1 << 31
-        if not whole_number and not key.endswith("epsilon"):
+        per_layer = isinstance(value, ArrayValue) and key.endswith("head_count")
+        if not whole_number and not per_layer and not key.endswith("epsilon"):
             raise ModelError(f"{header.path} is damaged: {key} is {value!r:.40}")
 
 
@@ -223,13 +231,6 @@ def _template_kind(header: GGUFHeader) -> str:
     if not isinstance(template, str):
         return "none"
     return "Qwen3" if "<|im_start|>" in template and "<think>" in template else "other"
-
-
-def _rope_scaling(header: GGUFHeader, architecture: str) -> str:
-    """The scaling of positions that the file itself asks for, such as `yarn 4`; empty for none."""
-    kind = header.values.get(f"{architecture}.rope.scaling.type", "none")
-    factor = header.values.get(f"{architecture}.rope.scaling.factor", 1.0)
-    return f"{kind} {factor:g}" if isinstance(kind, str) and kind != "none" and isinstance(factor, float) else ""
 
 
 def _kind(name: str) -> str:

@@ -70,7 +70,7 @@ def summary(built: Built, model: Model, context: int) -> None:
         "written": f"{built.out}{beside}",
         "size": f"{size(built.size)}, of it {size(built.added)} added to the weights",
         "model": f"{model.name}, {parameters(model.parameters)} parameters, {model.quantization}",
-        "context": f"{context:,} tokens by default, {most_context(model.context_length):,} at most",
+        "context": f"{context:,} tokens by default, {most_context(model.reach):,} at most",
         "run it": f"{_runnable(built.out)}   (chat; --server: web page and API; --cli -p TEXT: scripting)",
     }
     table(rows)
@@ -102,11 +102,10 @@ def describe_model(model: Model, *, as_json: bool) -> None:
         details = {
             "tensor_types": model.tensor_types,
             "tokenizer": model.tokenizer,
-            "rope_scaling": model.rope_scaling or None,
             "files": files,
             "tensors": len(model.whole.header.tensors),
             "alignment": model.whole.header.alignment,
-            "memory": memory.as_json(model.shape, model.context_length),
+            "memory": memory.as_json(model.shape, model.reach),
         }
         _write_json({"kind": "gguf", "path": str(model.path), **model.facts(), "sampling": model.sampling(), **details})
         return
@@ -114,7 +113,7 @@ def describe_model(model: Model, *, as_json: bool) -> None:
     rows = {"kind": "GGUF model", "file": f"{model.path}{shards}", **_model_rows(model.facts()), **_details(model)}
     table(rows | _sampling(model.sampling()))
     if model.shape:
-        _memory_table(model.shape, model.context_length)
+        _memory_table(model.shape, model.reach)
 
 
 def _memory_table(shape: Shape, trained: int) -> None:
@@ -148,7 +147,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
     if as_json:
         fields = json.loads(manifest.to_json())
         facts = manifest.model or {}
-        needs = memory.as_json(Shape.from_facts(facts), facts.get("context_length", 0))
+        needs = memory.as_json(Shape.from_facts(facts), _reach(facts))
         _write_json(
             {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, **fields, "memory": needs}
         )
@@ -175,7 +174,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         rows["arguments"] = args or "none baked in"
     table(rows)
     if shape := Shape.from_facts(manifest.model or {}):
-        _memory_table(shape, (manifest.model or {})["context_length"])
+        _memory_table(shape, _reach(manifest.model or {}))
 
 
 def _model_rows(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -188,7 +187,7 @@ def _model_rows(facts: Mapping[str, Any]) -> dict[str, str]:
         **({"sizes": _sizes(shape)} if shape else {}),
         "weights size": size(facts["file_size"]),
         "quantization": facts["quantization"],
-        "context": _context(facts["context_length"]),
+        "context": _context(facts),
         "chat template": TEMPLATES[facts.get("template", "Qwen3")],
     }
 
@@ -203,8 +202,15 @@ def _sizes(shape: Shape) -> str:
     )
 
 
-def _context(trained: int) -> str:
-    native = native_context(trained)
+def _reach(facts: Mapping[str, Any]) -> int:
+    """Tokens up to which the model's file asks to be used."""
+    return max(int(facts.get("context_length", 0)), int(facts.get("yarn_context", 0)))
+
+
+def _context(facts: Mapping[str, Any]) -> str:
+    if facts.get("yarn_context"):
+        return f"{_reach(facts):,} tokens, by YaRN keys of its own"
+    native = native_context(facts["context_length"])
     if native != NATIVE_CONTEXT:
         return f"{native:,} tokens"
     return f"{native:,} tokens, {MAXIMUM_CONTEXT:,} with YaRN"

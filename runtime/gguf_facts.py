@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import ModelError
-from runtime.gguf_header import GGUFHeader, read_header
+from runtime.gguf_header import ArrayValue, GGUFHeader, read_header
 from runtime.memory import Shape
+from runtime.presets import NATIVE_CONTEXT
 
+_MAX_FACTOR = 64.0
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 # general.file_type, as llama.cpp numbers it (llama.h, llama_ftype); the commoner ones.
 _FILE_TYPES = {
@@ -41,6 +43,8 @@ def file_facts(path: Path) -> dict[str, Any]:
     }
     if context := header.integer(f"{architecture}.context_length"):
         facts["context_length"] = context
+    if yarn := yarn_context(header):
+        facts["yarn_context"] = yarn
     if layers := header.integer(f"{architecture}.block_count"):
         facts["layers"] = layers
     if architecture in ("qwen3", "qwen3moe") and header.integer("split.count") < 2:
@@ -49,12 +53,24 @@ def file_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+def yarn_context(header: GGUFHeader) -> int:
+    """Tokens up to which the file's own YaRN keys stretch the context; 0 if it has none."""
+    prefix = f"{header.values.get('general.architecture')}.rope.scaling"
+    factor = header.values.get(f"{prefix}.factor")
+    if header.values.get(f"{prefix}.type") != "yarn" or not isinstance(factor, float) or not 1 <= factor <= _MAX_FACTOR:
+        return 0
+    return round(header.integer(f"{prefix}.original_context_length", NATIVE_CONTEXT) * factor)
+
+
 def shape_of(header: GGUFHeader, sizes: Sequence[int], types: Sequence[str]) -> Shape:
     """The sizes that memory depends on. `sizes` and `types`: bytes and type of each tensor of the header."""
     architecture = header.values["general.architecture"]
     tokens = header.values.get("tokenizer.ggml.tokens")
 
     def number(key: str, default: int = 0) -> int:
+        value = header.values.get(f"{architecture}.{key}")
+        if isinstance(value, ArrayValue):  # one per layer, as pruned models have: the largest
+            return max((item for item in value.items if isinstance(item, int)), default=default)
         return header.integer(f"{architecture}.{key}", default)
 
     matrices: Counter[str] = Counter()

@@ -4,7 +4,9 @@ Sources: the Qwen3 model cards, "Best Practices" (sampling per mode, presence pe
 "Processing Long Texts" (native context, YaRN factor and limit); the same numbers for every size of the family.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from runtime.errors import UsageError
 
@@ -67,13 +69,27 @@ def most_context(trained: int | None) -> int:
     return MAXIMUM_CONTEXT if native == NATIVE_CONTEXT else native
 
 
-def plan_context(wanted: int | None, trained: int | None, *, rope_given: bool = False) -> ContextPlan:
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """YaRN that a GGUF asks for by keys of its own: up to how many tokens. Converters write it from config.json, where
+    the context length often stays what it was; the engine takes that as the limit unless told otherwise."""
+
+    architecture: str
+    context: int
+
+
+def plan_context(
+    wanted: int | None, trained: int | None, *, rope_given: bool = False, carried: Carried | None = None
+) -> ContextPlan:
     """Decide the context. Raises UsageError when `wanted` is out of range.
 
     `wanted`: tokens as in `-c`; None takes the default, capped to what the model was trained for; 0 the trained
     maximum. `trained`: the GGUF's context length in tokens, None if unknown. `rope_given`: the user set the
-    rotary embedding's scaling himself, so that only the lower limit holds and nothing is added.
+    rotary embedding's scaling himself, so that only the lower limit holds and nothing is added. `carried`: the file
+    has YaRN keys, which are left alone.
     """
+    if carried and not rope_given:
+        return _carried_plan(wanted, trained or 0, carried)
     if wanted is None:
         return ContextPlan(size=min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT))
     if wanted == 0:
@@ -96,6 +112,25 @@ def plan_context(wanted: int | None, trained: int | None, *, rope_given: bool = 
         engine_args=yarn_arguments(wanted),
         notice=f"-c {wanted:,} is beyond the native {native:,}: YaRN is on, answers to short texts may suffer",
     )
+
+
+def _carried_plan(wanted: int | None, trained: int, carried: Carried) -> ContextPlan:
+    most = max(trained, carried.context)
+    size = min(DEFAULT_CONTEXT, most) if wanted is None else wanted or most
+    if size > most:
+        raise UsageError(
+            f"a context of {size:,} tokens is more than the {most:,} of the model's own YaRN", f"-c {most}"
+        )
+    if size < MINIMUM_CONTEXT:
+        raise UsageError(f"a context of {size:,} tokens is too small", f"use at least {MINIMUM_CONTEXT}")
+    lifted = ("--override-kv", f"{carried.architecture}.context_length=int:{most}") if size > trained else ()
+    return ContextPlan(size=size, engine_args=lifted)
+
+
+def carried_yarn(facts: Mapping[str, Any]) -> Carried | None:
+    """What a manifest says about YaRN keys in the model."""
+    context = facts.get("yarn_context")
+    return Carried(architecture=str(facts.get("architecture")), context=int(context)) if context else None
 
 
 def yarn_arguments(context: int) -> tuple[str, ...]:

@@ -329,6 +329,18 @@ def test_beyond_the_native_context_yarn_is_told_and_used(run: Runner, build: Cal
     assert "131,072" in refused.one_line
 
 
+def test_yarn_keys_of_the_model_are_respected(run: Runner, build: Callable[..., Path], shape: Maker) -> None:
+    """The file says 40,960 and YaRN with factor 4, as converters write it: the context may grow, its factor stays."""
+    bundle = build(shape("tiny", "--yarn", "4"))
+    done = run(
+        bundle, "--cli", "--raw", "-p", "Hi", "-n", "1", "-c", "65536", "-t", "1", "-v", "-lv", "5", env=dict(run.env)
+    )
+    assert done.code == 0, done.err
+    assert re.search(r"freq_scale\s*= 0\.25\b", done.err)
+    assert "exceeds the training context" not in done.err
+    assert run(bundle, "--cli", "-p", "Hi", "-c", "131073").code == 2
+
+
 def test_settings_are_shown_with_their_origin(run: Runner, build: Callable[..., Path]) -> None:
     bundle = build("--demo", "--args", "--top-k 7 ...")
     shown = run(bundle, "--cli", "--temp", "0.1", "-c", "512", "--show-settings")

@@ -39,6 +39,7 @@ def test_a_whole_model_is_described(tmp_path: Path) -> None:
         "active_parameters": 8 * 13,
         "quantization": "F32",
         "context_length": 4096,
+        "yarn_context": 0,
         "layers": 1,
         "has_chat_template": True,
         "template": "other",
@@ -191,3 +192,14 @@ def test_ten_thousand_numbers_are_no_shards(tmp_path: Path) -> None:
     tiny = TinyGGUF()
     tiny.values["split.count"] = 2**32 - 1
     assert "which its name does not say" in refusal(write(tmp_path, tiny))
+
+
+def test_yarn_keys_of_the_file(tmp_path: Path) -> None:
+    tiny = TinyGGUF()
+    tiny.values |= {
+        "qwen3.context_length": 40_960,
+        "qwen3.rope.scaling.type": "yarn",
+        "qwen3.rope.scaling.factor": 4.0,
+        "qwen3.rope.scaling.original_context_length": 32_768,
+    }
+    assert model.load(write(tmp_path, tiny)).facts()["yarn_context"] == 131_072

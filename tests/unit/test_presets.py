@@ -1,7 +1,7 @@
 import pytest
 
 from runtime.errors import UsageError
-from runtime.presets import ContextPlan, is_quantized, plan_context, preset, yarn_arguments
+from runtime.presets import Carried, ContextPlan, carried_yarn, is_quantized, plan_context, preset, yarn_arguments
 
 
 def test_presets_are_the_published_ones() -> None:
@@ -68,3 +68,17 @@ def test_contexts_out_of_range_are_usage_errors(wanted: int) -> None:
 
 def test_explicit_rope_flags_win() -> None:
     assert plan_context(1_000_000, 32_768, rope_given=True) == ContextPlan(size=1_000_000)
+
+
+def test_yarn_keys_in_the_file_are_respected() -> None:
+    carried = carried_yarn({"architecture": "qwen3moe", "yarn_context": 131_072})
+    assert carried == Carried(architecture="qwen3moe", context=131_072)
+    assert carried_yarn({"yarn_context": 0}) is None
+    assert plan_context(None, 40_960, carried=carried) == ContextPlan(size=8192)
+    assert plan_context(40_000, 40_960, carried=carried) == ContextPlan(size=40_000)
+    lifted = ("--override-kv", "qwen3moe.context_length=int:131072")
+    assert plan_context(65_536, 40_960, carried=carried) == ContextPlan(size=65_536, engine_args=lifted)
+    assert plan_context(0, 40_960, carried=carried) == ContextPlan(size=131_072, engine_args=lifted)
+    with pytest.raises(UsageError, match="131,072 of the model's own YaRN"):
+        plan_context(131_073, 40_960, carried=carried)
+    assert plan_context(300_000, 40_960, carried=carried, rope_given=True) == ContextPlan(size=300_000)
