@@ -73,8 +73,9 @@ class Conversation:
             del self.turns[start:stop]
             self.keeper.cut(start, start + len(gone))
             stop = start + len(gone)
-            self.marks = [mark if mark <= start else mark - len(gone) for mark in self.marks if not start < mark < stop]
-            self.marks = [mark for mark in self.marks if mark <= len(self.turns)]
+            last = not self.turns[start:]  # a mark at the end of what was taken back is gone, too
+            kept = [mark for mark in self.marks if mark <= start or (mark >= stop and not last)]
+            self.marks = [mark if mark <= start else mark - len(gone) for mark in kept]
         return gone
 
     def clear(self) -> None:
