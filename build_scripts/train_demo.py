@@ -6,7 +6,7 @@
 The first form is one run on one data set (demo_model/) in two single-threaded processes; on two idle cores it takes
 about half an hour. It needs `pip install torch==2.13.0 tokenizers==0.23.3 gguf==0.19.0 numpy` and a C++ compiler. The
 same machine and seed give the same weights. accuracy.json is written beside the GGUF file.
-The second form asks the same held-out questions of a running server, at temperature 0.
+The second form asks the same held-out questions of a running server, at temperature 0, and adds its results there.
 """
 
 from __future__ import annotations
@@ -245,6 +245,18 @@ def show(measured: dict[str, Any]) -> None:
     print(f"{'all':36}{measured['percent']:10.1f} % ({measured['n']})", flush=True)
 
 
+def evaluate_server(url: str, notes: Path) -> None:
+    """Measures the written model as users meet it, and keeps that beside the first measurement."""
+    measured = accuracy(ask_server(url, held_out()))
+    show(measured)
+    how = (
+        "The same, through the engine's OpenAI endpoint at temperature 0: thought, content and tool calls."
+    )
+    kept = json.loads(notes.read_text(encoding="utf-8"))
+    kept["server"] = {"how": how} | measured
+    notes.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
 def worker(rank: int, plan: Plan) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=plan.rendezvous, rank=rank, world_size=PROCESSES)
@@ -290,7 +302,7 @@ def main() -> int:
     parser.add_argument("--evaluate", metavar="URL", help="don't train; measure the server at this address")
     options = parser.parse_args()
     if options.evaluate:
-        show(accuracy(ask_server(options.evaluate, held_out())))
+        evaluate_server(options.evaluate, options.out.with_name("accuracy.json"))
         return 0
     os.environ |= {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:

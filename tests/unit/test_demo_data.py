@@ -141,6 +141,14 @@ def test_a_call_of_the_server_is_right_whatever_its_spacing() -> None:
     assert not right(made, {"finish_reason": "stop", "message": {"content": json.dumps(function)}})
 
 
+def test_an_endless_answer_is_right_only_if_the_server_had_to_cut_it_off() -> None:
+    made = next(made for made in conversations("held-out", 2000) if made.endless and made.mode != "think")
+    message = {"content": made.answer + made.answer}
+    assert right(made, {"finish_reason": "length", "message": message})
+    assert not right(made, {"finish_reason": "stop", "message": message})
+    assert not right(made, {"finish_reason": "length", "message": {"content": "1"}})
+
+
 def test_the_committed_model_carries_the_committed_template_and_stays_small() -> None:
     demo = ROOT / "bundler" / "demo"
     model = (demo / "demo.gguf").read_bytes()
