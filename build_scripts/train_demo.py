@@ -249,9 +249,7 @@ def evaluate_server(url: str, notes: Path) -> None:
     """Measures the written model as users meet it, and keeps that beside the first measurement."""
     measured = accuracy(ask_server(url, held_out()))
     show(measured)
-    how = (
-        "The same, through the engine's OpenAI endpoint at temperature 0: thought, content and tool calls."
-    )
+    how = "The same, through the engine's OpenAI endpoint at temperature 0: thought, content and tool calls."
     kept = json.loads(notes.read_text(encoding="utf-8"))
     kept["server"] = {"how": how} | measured
     notes.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
