@@ -2,6 +2,7 @@
 `launcher.repl` only."""
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,9 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 
@@ -27,6 +30,8 @@ from launcher.talk_commands import RANGES
 QUOTES = '"""'
 # A larger paste stands in the line as a note: a terminal would take seconds to draw it.
 _PASTE_SHOWN = 4_000
+# So many letters in one go come from no finger.
+_BURST = 64
 _LARGEST_HISTORY_ENTRY = 20_000
 
 Prompt = PromptSession[str]
@@ -52,15 +57,27 @@ class Pastes:
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
+        self._count = 0
 
     def note(self, text: str) -> str:
         """What to show for a pasted text: itself if it is short."""
         if len(text) <= _PASTE_SHOWN:
             return text
+        self._count += 1
         lines = text.count("\n") + 1
-        note = f"[pasted text {len(self._texts) + 1}: {len(text):,} characters, {lines:,} line{'s' * (lines != 1)}]"
+        note = f"[pasted text {self._count}: {len(text):,} characters, {lines:,} line{'s' * (lines != 1)}]"
         self._texts[note] = text
         return note
+
+    def add(self, line: str, text: str) -> str:
+        """What the line is with this text at its end, one note for all of it if that is long. Text that comes in
+        pieces, from a terminal that doesn't mark pastes, so becomes one note."""
+        ended = next((note for note in self._texts if line.endswith(note)), "")
+        if not ended and len(line) + len(text) <= _PASTE_SHOWN:
+            return line + text
+        whole = self.expand(line) + text
+        self._texts.pop(ended, None)
+        return self.note(whole)
 
     def expand(self, text: str) -> str:
         """The line with the texts in place of their notes."""
@@ -207,8 +224,28 @@ def prompt_session(past: History, pastes: Pastes, sessions: Sessions) -> Prompt:
         prompt_continuation=lambda _width, _line, wrapped: "    " if wrapped else "... ",
         enable_open_in_editor=True,
         input_processors=[Hints()],
+        input=_with_bursts(create_input()),
         tempfile_suffix=".md",
     )
+
+
+def _with_bursts(keyboard: Input) -> Input:
+    """Many letters at once are a paste, whatever the terminal says: handled key by key, a line of 100,000 characters
+    would take minutes."""
+    read_keys = keyboard.read_keys
+
+    def read() -> list[KeyPress]:
+        keys = read_keys()
+        out: list[KeyPress] = []
+        for plain, run in itertools.groupby(keys, lambda key: len(key.data) == 1 and key.data.isprintable()):
+            some = list(run)
+            if plain and len(some) >= _BURST:
+                some = [KeyPress(Keys.BracketedPaste, "".join(key.data for key in some))]
+            out += some
+        return out
+
+    keyboard.read_keys = read  # type: ignore[method-assign]
+    return keyboard
 
 
 @contextlib.contextmanager
@@ -253,7 +290,12 @@ def _keys(pastes: Pastes) -> KeyBindings:
     @keys.add(Keys.BracketedPaste)
     def _paste(event: KeyPressEvent) -> None:
         text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-        event.current_buffer.insert_text(pastes.note(text))
+        buffer = event.current_buffer
+        if buffer.document.is_cursor_at_the_end:
+            whole = pastes.add(buffer.text, text)
+            buffer.document = Document(whole, len(whole))
+        else:
+            buffer.insert_text(pastes.note(text))
 
     @keys.add("c-c")
     def _interrupt(event: KeyPressEvent) -> None:

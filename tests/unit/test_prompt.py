@@ -53,6 +53,15 @@ def test_long_pastes_stand_as_notes() -> None:
     assert pastes.expand(f"look: {note}!") == f"look: {text}!"
 
 
+def test_text_that_comes_in_pieces_is_one_note() -> None:
+    pastes = Pastes()
+    line = ""
+    for _ in range(100):
+        line = pastes.add(line, "y" * 1000)
+    assert len(line) < 100
+    assert pastes.expand(line) == "y" * 100_000
+
+
 def test_the_history_takes_anything_and_complains_once(tmp_path: Path) -> None:
     complaints: list[str] = []
     file = tmp_path / "history"
