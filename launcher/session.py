@@ -23,7 +23,6 @@ from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL, Bundle, edges_sha256
 from runtime.engine import Engine, EngineError
 from runtime.errors import ListenError, ModelError, QwenfileError, UsageError
-from runtime.gguf_facts import file_facts
 from runtime.paths import private_folder
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def find_weights(options: LaunchOptions, place: Place) -> Place:
 
 def _described(weights: Path, bundle: Bundle) -> Bundle:
     """The bundle with a manifest that tells of other weights what their header tells. Raises ModelError."""
+    from runtime.gguf_facts import file_facts
+
     facts = {**file_facts(weights), "path": str(weights)}
     return replace(bundle, manifest=replace(bundle.manifest, model=facts, sampling=None, draft=None))
 

@@ -6,7 +6,6 @@ The numbers are what llama.cpp allocates on a CPU with flash attention, its defa
 
 import math
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -146,7 +145,7 @@ def largest_context(shape: Shape, cache: Cache, room: int, *, mapped: bool) -> i
 
 def repacked_types(root: Path = Path("/"), machine: str = "") -> frozenset[str]:
     """The types of weights that this machine's CPU kernels rearrange. `root`: where /proc is, for tests."""
-    machine = (machine or platform.machine()).lower()
+    machine = (machine or _machine()).lower()
     if machine in ("arm64", "aarch64"):
         return _REPACKED_ARM
     flags = next((line.split() for line in _lines(root / "proc/cpuinfo") if line.startswith("flags")), None)
@@ -154,6 +153,14 @@ def repacked_types(root: Path = Path("/"), machine: str = "") -> frozenset[str]:
         return _REPACKED_AVX2  # no way to ask here; nearly every x86-64 has it
     found = _REPACKED_AVX2 if "avx2" in flags else frozenset[str]()
     return found | _REPACKED_AVX512 if "avx512f" in flags else found
+
+
+def _machine() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().machine
+    import platform
+
+    return platform.machine()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,10 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,22 @@ def test_a_type_that_cannot_be_is_told(
     failed = run.qwenfile("build", model_file, "--quantize", kind, "-o", tmp_path / "q.run", "--base", base)
     assert failed.code in (1, 2)
     assert words in failed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_quantizing_leaves_nothing(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
+    weights = shape("0.6B", "--layers", "1", "--quant", "F16")
+    command = [sys.executable, "-m", "bundler", "build", weights, "--quantize", "Q4_K_M"]
+    with subprocess.Popen(
+        [*command, "-o", tmp_path / "q.run", "--base", base],
+        env={**run.env, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not list(tmp_path.glob(".q.run.*.quantized.gguf")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert b"interrupted" in err
     assert list(tmp_path.iterdir()) == []
 
 
