@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.conflicts import check
 from launcher.console import Console
 from launcher.options import LaunchOptions, Work
-from launcher.session import Place
+from launcher.session import Place, find_weights
 from launcher.signals import end_with_reader
 from launcher.texts import check_files, read_prompt, system_prompt
 from launcher.work import engine_at_work, room_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
     """Do what the command line asks for. Returns the exit code."""
     check(options)
+    place = find_weights(options, place)  # its manifest describes them from here on
     if options.rows is not None:
         from launcher import rows
 

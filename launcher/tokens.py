@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.console import Console
 from launcher.options import LaunchOptions, Work
-from launcher.session import Place, explain, find_weights
+from launcher.session import Place, explain
 from launcher.texts import check_files, read_prompt
 from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL
@@ -32,7 +32,6 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
 
 def open_vocabulary(options: LaunchOptions, place: Place) -> Engine:
     """An engine that can only tokenize. Raises ModelError if the model is missing or broken."""
-    place = find_weights(options, place)
     engine = Engine(unpack_engine(place.bundle, place.cache))
     engine.verbose(options.verbose)
     name = MODEL

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator
 
 from launcher.console import Console
 from launcher.options import LaunchOptions
-from launcher.session import Place, Session, find_weights
+from launcher.session import Place, Session
 from runtime.errors import ContextError, QwenfileError
 
 
 @contextlib.contextmanager
 def engine_at_work(options: LaunchOptions, place: Place, console: Console) -> Iterator[Session]:
-    """A started engine. Raises what Session.start does; if the engine dies later, its own reason."""
-    place = find_weights(options, place)
+    """A started engine. Raises what Session.start does; if the engine dies later, its own reason.
+
+    `place`: with its weights found (`find_weights`)."""
     with Session.start(options, place) as session:
         for notice in session.notices:
             console.complain(notice)
