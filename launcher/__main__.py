@@ -98,6 +98,10 @@ def _run(words: Sequence[str], file: str, console: Console, env: MutableMapping[
         return ExitCode.OK
     if options.action is not Action.RUN:
         return _inform(options, bundle, console, env)
+    if options.face is Face.CHAT and not words and console.unattended:
+        from dataclasses import replace
+
+        options = replace(options, face=Face.SERVER)  # a click on the icon: the page is the chat then
     if options.face is Face.SERVER and options.api_key is None and env.get("LLAMA_API_KEY"):
         from dataclasses import replace
 

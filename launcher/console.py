@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from runtime.errors import QwenfileError
@@ -26,6 +27,19 @@ _HARMLESS |= dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 def harmless(text: str) -> str:
     """Text that a terminal only shows. Works piece by piece: no sequence can hide at the border of two pieces."""
     return text.translate(_HARMLESS)
+
+
+def between_words(text: str, columns: int) -> str:
+    """Text with new lines where it would go over the terminal's edge."""
+    import textwrap
+
+    lines = text.split("\n")
+    return "\n".join(
+        textwrap.fill(line, columns - 1, break_long_words=False, break_on_hyphens=False)
+        if len(line) >= columns
+        else line
+        for line in lines
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +82,23 @@ class Console:
         return _is_terminal(self.stdin)
 
     @property
+    def unattended(self) -> bool:
+        """Started where there is no terminal at all, and with nothing to read: by a click on the file's icon."""
+        if _is_terminal(self.stdin) or _is_terminal(self.stdout) or _is_terminal(self.stderr):
+            return False
+        return _reads_nothing(self.stdin) and not _has_terminal()
+
+    @property
     def colour(self) -> bool:
         """Whether stdout takes colours: a terminal, not a dumb one, and NO_COLOR (no-color.org) is not set."""
         return self.answers_to_terminal and not self.env.get("NO_COLOR") and self.env.get("TERM") != "dumb"
 
     def say(self, text: str) -> None:
-        """One line for the person, on stderr."""
-        self.stderr.write(f"{harmless(text)}\n")
+        """One line for the person, on stderr; on a terminal broken between words."""
+        text = harmless(text)
+        if _is_terminal(self.stderr):
+            text = between_words(text, self.size()[0])
+        self.stderr.write(f"{text}\n")
         self.stderr.flush()
 
     def complain(self, text: str) -> None:
@@ -174,6 +198,23 @@ def _is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except ValueError:  # closed
         return False
+
+
+def _reads_nothing(stdin: TextIO) -> bool:
+    """Whether stdin is closed or the null device."""
+    try:
+        return os.path.samestat(os.fstat(stdin.fileno()), Path(os.devnull).stat())
+    except (OSError, ValueError):
+        return True
+
+
+def _has_terminal() -> bool:
+    """Whether this process belongs to a terminal, whatever its streams are."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
 
 
 def _nowhere() -> TextIO:
