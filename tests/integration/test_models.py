@@ -419,16 +419,37 @@ def test_the_estimate_is_what_the_engine_allocates(
     assert need.total == pytest.approx(real, rel=0.05)
 
 
+ONE_TOKEN = ("--cli", "--raw", "-p", "Hi", "-n", "1", "-t", "1")
+
+
+def with_memory(run: Runner, folder: Path, kilobytes: int) -> list[str | Path]:
+    """What to put before a command for which so much memory shall be free."""
+    meminfo = folder / "meminfo"
+    meminfo.write_text(f"MemTotal: 100000 kB\nMemAvailable: {kilobytes} kB\n")
+    prefix = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /proc/meminfo && exec "$@"', meminfo]
+    if run(*prefix, "true").code:
+        pytest.skip("a memory of another size needs root")
+    return prefix
+
+
+def test_weights_larger_than_memory_stay_in_their_file(
+    run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path
+) -> None:
+    bundle = build(shape("tiny-moe", "--quant", "Q4_0"))
+    plenty = run(bundle, *ONE_TOKEN, "-c", "256", "-v", "-lv", "5")
+    short = run(*with_memory(run, tmp_path, 5000), bundle, *ONE_TOKEN, "-c", "256", "-v", "-lv", "5")
+    assert (plenty.code, short.code) == (0, 0), short.err
+    assert "read from the disk again and again" in short.err
+    assert "CPU_REPACK model buffer" not in short.err
+    if "Q4_0" in repacked_types():
+        assert "CPU_REPACK model buffer" in plenty.err
+
+
 def test_too_little_memory_is_told_before_loading(
     run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path
 ) -> None:
     bundle = build(shape("tiny", "--quant", "F16"))
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 100000 kB\nMemAvailable: 60000 kB\n")
-    script = 'mount --bind "$0" /proc/meminfo && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, meminfo, bundle, "--cli", "--raw", "-p", "Hi", "-n", "1", "-t", "1"]
-    if run("unshare", "-m", "sh", "-c", script, meminfo, "true").code:
-        pytest.skip("a memory of another size needs root")
+    command = [*with_memory(run, tmp_path, 60_000), bundle, *ONE_TOKEN]
     assert run(*command, "-c", "4096").code == 0
     failed = run(*command, "-c", "32768")
     assert failed.code == 1
