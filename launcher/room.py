@@ -20,6 +20,7 @@ from runtime.memory import (
 )
 
 _PUBLIC_SLOTS = 4  # llama.cpp's default for a server, `--parallel -1`
+_KEPT_LEAST, _KEPT_UNKNOWN = 16 * 2**20, 1024 * 2**20  # bytes
 _ALL_TYPES = frozenset({"Q2_K", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"})
 
 
@@ -72,6 +73,16 @@ def check(
     left = machine.available - (extra.own if mapped else extra.total)
     fits = largest_context(shape, cache, left, mapped=mapped)
     raise QwenfileError(_shortage(need, extra, machine, context), _remedy(fits, cache))
+
+
+def kept_prompts(facts: Mapping[str, Any], engine_args: Sequence[str], *, context: int) -> tuple[str, ...]:
+    """How much memory a server may keep conversations in that have lost their slot: as much as its context takes.
+
+    llama.cpp's own limit is 8 GiB whatever the model, which a server fills in the course of time.
+    """
+    shape = Shape.from_facts(facts)
+    size = estimate(shape, _cache(engine_args, context, private=False)).cache if shape and context else _KEPT_UNKNOWN
+    return ("--cache-ram", str(max(_KEPT_LEAST, size) // 2**20))
 
 
 def _cache(args: Sequence[str], context: int, *, private: bool) -> Cache:

@@ -153,12 +153,16 @@ class Session:
                 private=listen.private,
                 force=options.force,
             )
+            kept: tuple[str, ...] = ()
+            if not listen.private:
+                facts = model_facts(options, place.bundle.manifest)
+                kept = room.kept_prompts(facts, command.args, context=command.context)
             model = _register_weights(engine, place)
             beside = companion_args(options, place.bundle, place.cache, engine)
             notices = (*command.notices, verdict.notice, other_weights_notice(options, place.bundle))
             if not listen.private or options.face is Face.CHAT:
                 engine.configure(door(options, place.bundle.manifest))
-            engine.start(("-m", model, *beside, *verdict.args, *command.args))
+            engine.start(("-m", model, *beside, *verdict.args, *kept, *command.args))
             session = cls(engine, listen, tuple(filter(None, notices)), cleanup.pop_all())
             session.slots = slots
             return session

@@ -69,7 +69,7 @@ def test_openai_output_follows_a_schema(openai: Any) -> None:
 
 def test_openai_logprobs(openai: Any) -> None:
     assert len(openai["logprobs"]) == 4
-    assert "".join(at["token"] for at in openai["logprobs"]) == PARIS[: len("The capital of Fran")]
+    assert PARIS.startswith("".join(at["token"] for at in openai["logprobs"]))
     assert all(at["logprob"] <= 0 and at["top"] == 3 for at in openai["logprobs"])
 
 
@@ -136,7 +136,7 @@ def test_qwen_agent_with_a_function_and_an_mcp_server(api: Server, programs: Pat
     seen = run_client(programs, "qwen_agent_client.py", api.url, api.facts["model"], log, cwd=tmp_path)
     say(seen)
     assert seen["plain"][-1]["content"] == PARIS
-    for way in ("function", "function_raw", "mcp"):
+    for way in ("function", "function_raw", "mcp_raw"):
         roles = [part["role"] for part in seen[way]]
         assert roles.index("function") > 0, seen[way]
         assert "Paris" in next(part["function_call"] for part in seen[way] if part["function_call"])["arguments"]

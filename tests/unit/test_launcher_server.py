@@ -9,6 +9,7 @@ import pytest
 
 from launcher.options import Face, LaunchOptions
 from launcher.ports import choose_port, holder, unix_sockets
+from launcher.room import kept_prompts
 from launcher.server import Address, allow_many_connections, has_desktop, page_url, path_prefix, port_file, with_key
 from launcher.settings import Listen, door, engine_command, is_private
 from runtime.bundle import Manifest
@@ -157,3 +158,15 @@ def test_others_do_not_see_the_slots(host: str, hidden: bool) -> None:
     assert ("--no-slots" in engine_command(LaunchOptions(), MANIFEST, listen, gpu=False, cores=1).args) is hidden
     asked = LaunchOptions(engine_args=("--slots",))
     assert "--no-slots" not in engine_command(asked, MANIFEST, listen, gpu=False, cores=1).args
+
+
+def test_memory_for_old_conversations_is_bounded_by_the_context() -> None:
+    shape = {
+        "layers": 28, "hidden": 1024, "heads": 16, "kv_heads": 8, "key_length": 128, "value_length": 128,
+        "feed_forward": 3072, "vocabulary": 151_936, "weights": 640_000_000,
+    }  # fmt: skip
+    at_8k = int(kept_prompts({"shape": shape}, (), context=8192)[1])
+    assert 896 <= at_8k <= 1024  # 28 layers of 8 * 128 keys and values, two bytes each, 8,192 times
+    assert int(kept_prompts({"shape": shape}, ("-ctk", "q8_0", "-ctv", "q8_0"), context=8192)[1]) < 0.6 * at_8k
+    assert kept_prompts({"shape": shape}, (), context=64) == ("--cache-ram", "16")
+    assert kept_prompts({}, (), context=8192) == ("--cache-ram", "1024")

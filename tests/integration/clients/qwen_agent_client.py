@@ -46,7 +46,7 @@ print(
             "plain": ask("What is the capital of France?", []),
             "function": ask(weather, ["get_weather"]),
             "function_raw": ask(weather, ["get_weather"], use_raw_api=True),
-            "mcp": ask(weather, [mcp]),
+            "mcp_raw": ask(weather, [mcp], use_raw_api=True),
         }
     )
 )
