@@ -166,6 +166,15 @@ def keys_unseen() -> Iterator[None]:
         termios.tcsetattr(0, termios.TCSANOW, before)
 
 
+def give_back_keys() -> None:
+    """Inside `keys_unseen`, for a program that ends here and now: the terminal as it was."""
+    if _before is not None:
+        import termios
+
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSANOW, _before)
+
+
 @contextlib.contextmanager
 def keys_seen() -> Iterator[None]:
     """Inside `keys_unseen`, for a program that the person works in: the terminal as it was, Ctrl-C that program's."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.banner import LEAVE_HINT, banner
-from launcher.console import Console, keys_unseen
+from launcher.console import Console, give_back_keys, keys_unseen
+from launcher.crash import tell_crashes
 from launcher.options import LaunchOptions
 from launcher.session import Place, Session, find_weights
 from launcher.settings import model_name
@@ -41,9 +42,17 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         past = history(file, lambda reason: console.complain(f"your input's history is not kept: {reason}"))
         prompt = prompt_session(past, pastes, lambda: [each.name for each in archive.saved()] if archive else [])
         chat = _open_chat(options, place, console, session, archive)
+        tell_crashes(lambda reason: _last_words(console, reason))
         threading.Thread(target=import_painting, daemon=True).start()
         _talk(chat, prompt, pastes, session, console)
     return 0
+
+
+def _last_words(console: Console, reason: str) -> None:
+    """The engine has crashed, maybe in the middle of a line; what was said until now is saved."""
+    give_back_keys()
+    console.say("")
+    console.complain(reason)
 
 
 def _archive(options: LaunchOptions, place: Place, console: Console, folder: Path | None) -> "Archive | None":
