@@ -80,11 +80,12 @@ def resident(pid: int) -> tuple[float, float]:
 
 
 def measure(one_token: Command, server: Command, threads: int) -> Measured:
-    """One start for a token, and one of a server that generates 32."""
+    """One start for a token, and one of a server that generates 32 tokens twice, the second time measured."""
     first = wall(one_token)
     running = Server([*server, "-c", "8192", "--parallel", "1", "--no-warmup", "-t", str(threads)])
     try:
-        body = {"prompt": "Hello", "n_predict": 32, "ignore_eos": True, "temperature": 0}
+        body = {"prompt": "Hello", "n_predict": 32, "ignore_eos": True, "temperature": 0, "cache_prompt": False}
+        running.post("/completion", body)  # reads the weights from the disk, if they are not in memory yet
         rate = running.post("/completion", body)["timings"]["predicted_per_second"]
         total, own = resident(running.process.pid)
     finally:
