@@ -309,6 +309,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", type=Path, help="weights to use; default: random ones of Qwen3-0.6B's shape")
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="threads of both sides")
     asked = parser.parse_args(argv)
+    from bench_chat import chat_rows
     from bench_load import endurance_rows, stream_rows
 
     model = asked.model or ensure_model()
@@ -322,6 +323,7 @@ def main(argv: Sequence[str]) -> int:
         rows = [
             *start_rows(bench), memory_row(bench), *speed_rows(bench), rows_row(bench, Path(folder)),
             *build_rows(bench, Path(folder)), *stream_rows(bench), *endurance_rows(Path(folder)),
+            *chat_rows(bench, Path(folder)),
         ]  # fmt: skip
     if asked.json:
         print(json.dumps([{**asdict(row), "ratio": row.judged, "met": row.met} for row in rows], indent=2))

@@ -1,6 +1,7 @@
 """A program that test_freeze.py freezes in the launcher's place: it uses all that the launcher may use, and reports."""
 
 import asyncio
+import base64
 import ctypes
 import hashlib
 import http.client
@@ -11,8 +12,10 @@ import random
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
+import textwrap
 import webbrowser
 
 import platformdirs
@@ -30,12 +33,16 @@ from pygments.lexers._mapping import LEXERS
 from pygments.util import ClassNotFound
 
 import launcher.__main__
+import launcher.markdown
+import launcher.painter
+import launcher.prompt
+import launcher.repl
 import runtime.paths
 
 USED = (
-    asyncio, ctypes, http.client, random, secrets, shutil, webbrowser, platformdirs, prompt_toolkit.application,
+    asyncio, base64, ctypes, http.client, random, secrets, shutil, webbrowser, platformdirs, prompt_toolkit.application,
     prompt_toolkit.history, prompt_toolkit.patch_stdout, prompt_toolkit.shortcuts, rich.live, launcher.__main__,
-    runtime.paths,
+    runtime.paths, launcher.markdown, launcher.painter, launcher.prompt, launcher.repl, subprocess, textwrap,
 )  # fmt: skip
 
 CODE = """def f(x):

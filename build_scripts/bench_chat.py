@@ -1,0 +1,86 @@
+"""What the chat adds to the engine: rows of bench.py. A real pseudo-terminal with an emulator behind it is the person.
+
+Both sides are one process: the chat with `--chat --server`, whose engine is asked through its port as well. A grammar
+makes random weights say words.
+"""
+
+import json
+import re
+import statistics
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from os import environ
+from pathlib import Path
+
+from bench import ROOT, Bench, Row
+
+_GRAMMAR = 'root ::= ("word " | "**bold** ")+'
+_TOKENS = 96
+
+
+def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
+    """From Enter to the first painted token, and tokens per second while painting, against the engine's own port."""
+    sys.path.insert(0, str(ROOT))
+    from tests.integration.terminal import Terminal
+
+    command = [
+        bench.bundle, "--chat", "--server", "--port", "0", "--nobrowser", "--nothink", "--temp", "0", "-c", "4096",
+        "-n", str(_TOKENS), "--grammar", _GRAMMAR, "-t", str(bench.threads), "--no-history",
+    ]  # fmt: skip
+    chat = Terminal(command, {**environ, "HOME": str(home), "TERM": "xterm-256color"})
+    url = re.search(r"(http://127\.0\.0\.1:\d+)", chat.wait_for(r"http://127\.0\.0\.1:\d+.*>>>"))
+    assert url
+    painted: list[float] = []
+    plain: list[float] = []
+    rates: list[float] = []
+    plain_rates: list[float] = []
+    for number in range(bench.runs + 1):
+        question = f"Tell me about the number {number}, please."
+        chat.ask("/clear")
+        start_text = len(chat.text)
+        start = time.perf_counter()
+        chat.enter(question)
+        while "word" not in (said := chat.text[start_text + len(question) :]) and "bold" not in said:
+            chat.look(0.001)
+        first = time.perf_counter() - start
+        chat.wait_for(r"limit of.*>>>$", after=start_text)
+        told = re.search(r"generation.*?([\d,.]+) tokens/s", chat.ask("/stats"))
+        assert told
+        api_first, api_rate = _ask(url[1], question)
+        if number:
+            painted.append(first)
+            plain.append(api_first)
+            rates.append(float(told[1].replace(",", "")))
+            plain_rates.append(api_rate)
+    chat.kill()
+    added = 1000 * (statistics.median(painted) - statistics.median(plain))
+    yield Row(name="chat: Enter to the first painted token, added", unit="ms", ours=added, target=10)
+    yield Row(
+        name="chat: generation while painting, against its own port",
+        unit="tokens/s",
+        ours=statistics.median(rates),
+        bare=statistics.median(plain_rates),
+        target=0.98,
+        higher=True,
+    )
+
+
+def _ask(url: str, question: str) -> tuple[float, float]:
+    """Seconds to the first token of the same turn through the port, and its tokens per second."""
+    body = {
+        "messages": [{"role": "user", "content": question}], "stream": True, "temperature": 0, "grammar": _GRAMMAR,
+        "max_tokens": _TOKENS, "chat_template_kwargs": {"enable_thinking": False}, "cache_prompt": False,
+    }  # fmt: skip
+    request = urllib.request.Request(
+        url + "/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    start, first, rate = time.perf_counter(), 0.0, 0.0
+    with urllib.request.urlopen(request) as response:
+        for line in response:
+            if not first and b'"content":"' in line.replace(b" ", b""):
+                first = time.perf_counter() - start
+            if found := re.search(rb'"predicted_per_second":\s*([\d.]+)', line):
+                rate = float(found[1])
+    return first, rate
