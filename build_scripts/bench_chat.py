@@ -16,18 +16,18 @@ from pathlib import Path
 
 from bench import ROOT, Bench, Row
 
+sys.path.insert(0, str(ROOT))
+from tests.integration.terminal import Terminal
+
 _GRAMMAR = 'root ::= ("word " | "**bold** ")+'
 _TOKENS = 96
 
 
 def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
     """From Enter to the first painted token, and tokens per second while painting, against the engine's own port."""
-    sys.path.insert(0, str(ROOT))
-    from tests.integration.terminal import Terminal
-
     command = [
         bench.bundle, "--chat", "--server", "--port", "0", "--nobrowser", "--nothink", "--temp", "0", "-c", "4096",
-        "-n", str(_TOKENS), "--grammar", _GRAMMAR, "-t", str(bench.threads), "--no-history",
+        "-n", str(_TOKENS), "--grammar", _GRAMMAR, "-t", str(bench.threads), "--no-history", "--ignore-eos",
     ]  # fmt: skip
     chat = Terminal(command, {**environ, "HOME": str(home), "TERM": "xterm-256color"})
     url = re.search(r"(http://127\.0\.0\.1:\d+)", chat.wait_for(r"http://127\.0\.0\.1:\d+.*>>>"))
@@ -54,9 +54,19 @@ def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
             plain.append(api_first)
             rates.append(float(told[1].replace(",", "")))
             plain_rates.append(api_rate)
+    stops = [_stop(chat, "count forever", "word|bold") for _ in range(bench.runs)]
+    long = "\x1b[200~" + "word " * 3000 + "\x1b[201~"
+    reading = [_stop(chat, long, r"reading [\d,]+ of") for _ in range(bench.runs)]
     chat.kill()
     added = 1000 * (statistics.median(painted) - statistics.median(plain))
     yield Row(name="chat: Enter to the first painted token, added", unit="ms", ours=added, target=10)
+    for what, seconds in (("an answer", stops), ("the reading of a prompt", reading)):
+        yield Row(
+            name=f"chat: Ctrl-C to the next prompt, in {what}",
+            unit="ms",
+            ours=1000 * statistics.median(seconds),
+            target=200,
+        )
     yield Row(
         name="chat: generation while painting, against its own port",
         unit="tokens/s",
@@ -65,6 +75,18 @@ def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
         target=0.98,
         higher=True,
     )
+
+
+def _stop(chat: Terminal, text: str, until: str) -> float:
+    """Seconds from Ctrl-C, pressed when `until` is on the screen, to the next prompt."""
+    chat.ask("/clear")
+    shown = len(chat.text)
+    chat.enter(text)
+    chat.wait_for(until, after=shown + min(len(text), 200))
+    start = time.perf_counter()
+    chat.type("\x03")
+    chat.wait_for(r"\[interrupted\].*>>>$", after=shown)
+    return time.perf_counter() - start
 
 
 def _ask(url: str, question: str) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from prompt_toolkit.auto_suggest import AutoSuggest, AutoSuggestFromHistory, Sug
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import is_searching
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -269,8 +270,9 @@ def leaving(prompt: Prompt) -> Iterator[None]:
 def _keys(pastes: Pastes) -> KeyBindings:
     """Enter sends unless triple quotes are open; Alt-Enter and Ctrl-J begin a new line; Ctrl-C clears a line first."""
     keys = KeyBindings()
+    typing = ~is_searching  # Ctrl-R has its own Enter and Ctrl-C
 
-    @keys.add("enter")
+    @keys.add("enter", filter=typing)
     def _enter(event: KeyPressEvent) -> None:
         buffer: Any = event.current_buffer
         if is_open(buffer.text):
@@ -278,16 +280,16 @@ def _keys(pastes: Pastes) -> KeyBindings:
         else:
             buffer.validate_and_handle()
 
-    @keys.add("escape", "enter")
-    @keys.add("c-j")
+    @keys.add("escape", "enter", filter=typing)
+    @keys.add("c-j", filter=typing)
     def _new_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    @keys.add("c-g")
+    @keys.add("c-g", filter=typing)
     def _editor(event: KeyPressEvent) -> None:
         event.current_buffer.open_in_editor()
 
-    @keys.add(Keys.BracketedPaste)
+    @keys.add(Keys.BracketedPaste, filter=typing)
     def _paste(event: KeyPressEvent) -> None:
         text = event.data.replace("\r\n", "\n").replace("\r", "\n")
         buffer = event.current_buffer
@@ -297,7 +299,7 @@ def _keys(pastes: Pastes) -> KeyBindings:
         else:
             buffer.insert_text(pastes.note(text))
 
-    @keys.add("c-c")
+    @keys.add("c-c", filter=typing)
     def _interrupt(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset()

@@ -138,6 +138,8 @@ class PaintedUI(TerminalUI):
         self._painter.status(f"reading {progress.done:,} of {progress.total:,} tokens ({share} %){rate}")
 
     def turn_over(self, *, interrupted: bool) -> None:
+        if not (self._reading or self._answered or self.began is not None or interrupted):
+            return  # nothing was shown
         self._end_reading()
         self._end_thinking()
         if self._answered:
@@ -188,6 +190,8 @@ class PlainUI(TerminalUI):
         """A line that cannot be taken back is not worth it."""
 
     def turn_over(self, *, interrupted: bool) -> None:
+        if self._fresh and self.began is None and not interrupted:
+            return  # nothing was shown
         self._end_thinking()
         if interrupted:
             self._write(" [interrupted]")

@@ -80,7 +80,11 @@ def test_searching_in_the_history_and_suggestions_from_it(chat: Terminal) -> Non
     chat.ask("Hello!")
     chat.type("\x12capital")  # Ctrl-R
     chat.wait_for(r">>> What is the capital of France\?.*I-search backward: capital")
-    chat.type("\x1b[C" + CTRL_C)
+    chat.type("\r")  # takes the line, which waits for another Enter
+    chat.wait_for(r">>> What is the capital of France\?$")
+    chat.type(CTRL_C)
+    chat.wait_for(r">>>$")
+    chat.type("\x12cap" + CTRL_C)
     chat.wait_for(r">>>$")
     chat.type("What is")
     chat.wait_for(r">>> What is the capital of France\?")  # in grey
