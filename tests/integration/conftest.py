@@ -1,6 +1,7 @@
 """Real bundles for the integration tests: built once per session from the newest base, run as their users run them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# A shell starts background jobs with Ctrl-C ignored, and ignoring is inherited: the programs under test must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TIMEOUT = 300.0  # seconds; a guard against hanging, not a measurement
 
 
