@@ -18,10 +18,12 @@ class Server:
     """A running server. `facts`: what it printed with --json; `said`: what it has written to standard error."""
 
     def __init__(self, bundle: Path, run: Runner, *arguments: str, **env: str) -> None:
+        """On a port of its own and without a browser, unless `arguments` or `env` (DISPLAY) say otherwise."""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         port = () if "--port" in arguments or "--host" in arguments else ("--port", "0")
+        quiet = () if "DISPLAY" in env else ("--nobrowser",)
         self.child = subprocess.Popen(
-            [bundle, "--server", "-t", "1", "--nobrowser", "--json", *port, *arguments],
+            [bundle, "--server", "-t", "1", "--json", *quiet, *port, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

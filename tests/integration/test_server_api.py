@@ -1,18 +1,21 @@
 """Starting, stopping and flags of `--server`, and what a request gets that names nothing."""
 
+import contextlib
+import http.client
 import json
 import os
 import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Runner
+from tests.integration.conftest import TIMEOUT, Runner
 from tests.integration.server import QUESTION, Server
 
 THINKING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0}
@@ -239,3 +242,64 @@ def test_help_shows_the_common_flags_and_help_engine_all(run: Runner, demo_bundl
         assert flag in brief
     for flag in ("--parallel", "--slot-save-path", "--mcp-servers-config", "--cache-reuse"):
         assert flag in whole
+
+
+def browser(folder: Path) -> str:
+    """A program for $BROWSER that notes the address it is called with in `folder`/opened."""
+    program = folder / "browser"
+    program.write_text(f'#!/bin/sh\necho "$1" > {folder}/opening && mv {folder}/opening {folder}/opened\n')
+    program.chmod(0o700)
+    return str(program)
+
+
+def test_the_browser_opens_once_the_server_is_ready(run: Runner, demo_bundle: Path, tmp_path: Path) -> None:
+    with Server(demo_bundle, run, DISPLAY=":7", BROWSER=browser(tmp_path)) as server:
+        deadline = time.monotonic() + TIMEOUT
+        while not (tmp_path / "opened").exists():
+            assert time.monotonic() < deadline, "no browser was opened"
+            time.sleep(0.05)
+        assert (tmp_path / "opened").read_text() == server.url + "\n"
+        assert server.end()[0] == 0
+
+
+def test_no_browser_opens_over_ssh(run: Runner, demo_bundle: Path, tmp_path: Path) -> None:
+    with Server(demo_bundle, run, DISPLAY=":7", SSH_CONNECTION="there", BROWSER=browser(tmp_path)) as server:
+        server.chat()
+        assert server.end()[0] == 0
+    assert not (tmp_path / "opened").exists()
+
+
+def test_it_says_503_while_it_loads(run: Runner, demo_bundle: Path) -> None:
+    """Asked without a break from before it listens until it is ready: nothing but 503 of OpenAI's shape, then 200."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    answers: list[tuple[int, Any]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set() and (not answers or answers[-1][0] != 200):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+            with contextlib.suppress(ConnectionError):
+                connection.request("GET", "/v1/models")
+                answer = connection.getresponse()
+                answers.append((answer.status, json.loads(answer.read())))
+            connection.close()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with Server(demo_bundle, run, "--port", str(port)) as server:
+            watcher.join(TIMEOUT)
+            assert server.end()[0] == 0
+    finally:
+        done.set()
+    assert answers[-1][0] == 200
+    for status, body in answers[:-1]:
+        assert (status, body["error"]["type"], body["error"]["code"]) == (503, "unavailable_error", 503)
+
+
+def test_streamed_pieces_arrive_one_by_one(server: Server) -> None:
+    with server.stream() as stream:
+        lines = [line for line in stream.read().decode().splitlines() if line.startswith("data: ")]
+    assert len(lines) > 5
+    assert lines[-1] == "data: [DONE]"

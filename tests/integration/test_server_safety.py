@@ -288,7 +288,8 @@ def test_a_client_that_goes_away_frees_its_slot(server: Server, streams: bool) -
     assert 0 < used < 4000  # of 4,096: it did not end because the context was full
 
 
-def test_signals_end_streams_at_once(run: Runner, demo_bundle: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_streams_at_once(run: Runner, demo_bundle: Path, number: signal.Signals) -> None:
     """While four streams run: every stream ends, and the port is free."""
     with Server(demo_bundle, run) as server:
         started = threading.Barrier(5)
@@ -308,7 +309,7 @@ def test_signals_end_streams_at_once(run: Runner, demo_bundle: Path) -> None:
         for reader in readers:
             reader.start()
         started.wait(TIMEOUT)
-        assert server.end(signal.SIGTERM)[0] == 0
+        assert server.end(number)[0] == 0
         for reader in readers:
             reader.join(TIMEOUT)
         assert len(ends) == 4
