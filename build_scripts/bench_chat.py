@@ -82,7 +82,7 @@ def _stop(chat: Terminal, text: str, until: str) -> float:
     chat.ask("/clear")
     shown = len(chat.text)
     chat.enter(text)
-    chat.wait_for(until, after=shown + min(len(text), 200))
+    chat.wait_for(until, after=shown)
     start = time.perf_counter()
     chat.type("\x03")
     chat.wait_for(r"\[interrupted\].*>>>$", after=shown)
