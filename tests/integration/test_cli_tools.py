@@ -77,7 +77,8 @@ def test_this_machine_is_measured(cli: Cli) -> None:
     told = json.loads(cli("--bench", "--json", "-c", "256").out)
     assert told["threads"] == 1
     assert told["prompt"]["tokens"] == 256 - 64 - 1
-    assert told["prompt"]["tokens_per_second"] > told["generation"]["tokens_per_second"] > 0
+    assert told["prompt"]["tokens_per_second"] > 0
+    assert told["generation"]["tokens_per_second"] > 0
     assert cli("--bench", "-n", "5000").code == 2
 
 
