@@ -127,7 +127,7 @@ def is_private(hosts: str) -> bool:
 def door(options: LaunchOptions, manifest: Manifest) -> dict[str, Any]:
     """What a public engine is told beside its command line: see `engine_configure` in runtime/native/engine.h."""
     return {
-        "allowed_hosts": list(options.allowed_hosts),
+        "allowed_hosts": [name for names in options.allowed_hosts for name in names.replace(",", " ").split()],
         "max_body": (options.max_body or DEFAULT_MAX_BODY) * 2**20,
         "model": model_name(options, manifest),
         "sampling": {

@@ -144,8 +144,8 @@ MANIFEST = Manifest(
 
 
 def test_the_door_knows_both_presets_and_whom_to_let_in() -> None:
-    told = door(LaunchOptions(allowed_hosts=("box.lan",), max_body=1, sampling={"top_k": 5}), MANIFEST)
-    assert told["allowed_hosts"] == ["box.lan"]
+    told = door(LaunchOptions(allowed_hosts=("box.lan, other.lan", ""), max_body=1, sampling={"top_k": 5}), MANIFEST)
+    assert told["allowed_hosts"] == ["box.lan", "other.lan"]
     assert (told["max_body"], told["model"]) == (2**20, "Qwen3-0.6B")
     thinking, direct = told["sampling"]["thinking"], told["sampling"]["non_thinking"]
     assert (thinking["temperature"], direct["temperature"]) == (0.6, 0.7)
