@@ -127,7 +127,8 @@ def test_conversations_are_kept(run: Runner, demo_bundle: Path, home: Path, chat
 
 
 def test_a_crash_in_the_middle_of_an_answer_loses_nothing(run: Runner, demo_bundle: Path, home: Path) -> None:
-    it = open_chat(run, demo_bundle, home, *DIRECT)
+    endless = ("-c", "32768", "--ignore-eos", "--grammar", 'root ::= "1 2 3 4 5 6 7 8 " "word "+')
+    it = open_chat(run, demo_bundle, home, *DIRECT, *endless)
     it.enter("count forever")
     it.wait_for("1 2 3 4 5 6 7 8")
     it.signal(signal.SIGKILL)

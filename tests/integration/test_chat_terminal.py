@@ -81,18 +81,6 @@ def test_commands_answer_in_the_terminal(chat: Terminal) -> None:
     assert "2 turns" in chat.ask("/context")
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_it(chat: Terminal) -> None:
-    chat.ask("/think off")
-    chat.enter("Count forever")
-    chat.wait_for("1 2 3 4 5 6")
-    chat.type(CTRL_C)
-    chat.wait_for(r"\[interrupted\].*\n>>>")
-    used = re.search(r"used +([\d,]+)", chat.ask("/context"))
-    assert used is not None
-    assert int(used[1].replace(",", "")) > 15
-    assert "Paris" in chat.ask("What is the capital of France?")
-
-
 def test_ctrl_c_clears_a_line_and_on_an_empty_one_says_how_to_leave(chat: Terminal) -> None:
     chat.type("abc")
     chat.wait_for(">>> abc")
