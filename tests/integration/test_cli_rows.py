@@ -75,7 +75,9 @@ def test_unordered_rows_come_as_they_are_done(cli: Cli) -> None:
     rows = '{"prompt": "Count to fifty.", "ignore_eos": true, "max_tokens": 600}\n' + '"Hello!"\n' * 3
     options = ("--jsonl", "-n", "2", "--parallel", "2")
     assert [each["line"] for each in objects(cli(*options, input=rows).out)] == [1, 2, 3, 4]
-    assert [each["line"] for each in objects(cli(*options, "--unordered", input=rows).out)] == [2, 3, 4, 1]
+    unordered = [each["line"] for each in objects(cli(*options, "--unordered", input=rows).out)]
+    assert sorted(unordered) == [1, 2, 3, 4]
+    assert unordered[-1] == 1
 
 
 BAD_ROWS = [
