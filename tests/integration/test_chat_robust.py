@@ -136,7 +136,7 @@ def test_a_window_resized_while_the_model_speaks(endless: Terminal) -> None:
     endless.screen.resize(24, 40)
     endless.type(CTRL_C)
     endless.wait_for(r"\[interrupted\].*\n>>>$")
-    assert "1 turn" in endless.ask("/context")
+    assert "1turn" in "".join(endless.ask("/context").split())  # broken by the narrow window
 
 
 def test_a_model_that_vanishes_is_one_line(run: Runner, demo_bundle: Path, home: Path) -> None:
