@@ -1,6 +1,6 @@
 """Measure a bundle against bare llama.cpp built from the same source, in the same run, on the same weights.
 
-`.venv/bin/python build_scripts/bench.py [--runs N] [--json] [--model GGUF]`. Without --model it makes random weights of
+`.venv/bin/python build_scripts/bench.py [--runs N] [--json] [--model GGUF] [--only GROUPS]`. Without --model it makes random weights of
 Qwen3-0.6B's exact shape (Q8_0, real vocabulary) and keeps them in the build cache. Every figure is a median of N runs;
 the two sides take turns, so that a slow minute of the machine hits both. Ratios are ours over bare.
 """
@@ -8,6 +8,7 @@ the two sides take turns, so that a slow minute of the machine hits both. Ratios
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -289,17 +290,34 @@ def ensure_bare() -> Path:
     return Path(done.stdout.strip().splitlines()[-1]) / "bare"
 
 
-def show(rows: Sequence[Row]) -> None:
-    """The table, as Markdown."""
+def show(rows: Iterable[Row]) -> None:
+    """The table, as Markdown, each row as soon as it is measured."""
     print("| figure | unit | bundle | bare llama.cpp | ratio | target | met |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | --- |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | --- |", flush=True)
     for row in rows:
         bare = f"{row.bare:.3g}" if row.bare else "-"
         ratio = f"{row.judged:.2f}" if row.bare else "-"
         sign = "≥" if row.higher else "≤"
         target = f"{sign} {row.target:g}" if row.target is not None else "-"
         met = {None: "-", True: "yes", False: "NO"}[row.met]
-        print(f"| {row.name} | {row.unit} | {row.ours:.3g} | {bare} | {ratio} | {target} | {met} |")
+        print(f"| {row.name} | {row.unit} | {row.ours:.3g} | {bare} | {ratio} | {target} | {met} |", flush=True)
+
+
+def groups(bench: Bench, work: Path) -> dict[str, Callable[[], Iterable[Row]]]:
+    """What can be measured, by the names that --only takes."""
+    from bench_chat import chat_rows
+    from bench_load import endurance_rows, stream_rows
+
+    return {
+        "start": lambda: start_rows(bench),
+        "memory": lambda: [memory_row(bench)],
+        "speed": lambda: speed_rows(bench),
+        "build": lambda: build_rows(bench, work),
+        "rows": lambda: [rows_row(bench, work)],
+        "streams": lambda: stream_rows(bench),
+        "endurance": lambda: endurance_rows(work),
+        "chat": lambda: chat_rows(bench, work),
+    }
 
 
 def main(argv: Sequence[str]) -> int:
@@ -308,27 +326,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--model", type=Path, help="weights to use; default: random ones of Qwen3-0.6B's shape")
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="threads of both sides")
+    parser.add_argument("--only", help="names of groups, with commas; default: all (see `groups` in this file)")
     asked = parser.parse_args(argv)
-    from bench_chat import chat_rows
-    from bench_load import endurance_rows, stream_rows
-
-    model = asked.model or ensure_model()
-    bare = ensure_bare()
     if shutil.which("cp") is None:
         raise SystemExit("bench: needs a Unix with cp")
+    model = asked.model or ensure_model()
+    bare = ensure_bare()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=model.parent) as folder:
         bundle = Path(folder) / "bench.run"
         wall(build_command(model, bundle))
-        bench = Bench(model=model, bundle=bundle, bare=bare, runs=asked.runs, threads=asked.threads)
-        rows = [
-            *start_rows(bench), memory_row(bench), *speed_rows(bench), rows_row(bench, Path(folder)),
-            *build_rows(bench, Path(folder)), *stream_rows(bench), *endurance_rows(Path(folder)),
-            *chat_rows(bench, Path(folder)),
-        ]  # fmt: skip
-    if asked.json:
-        print(json.dumps([{**asdict(row), "ratio": row.judged, "met": row.met} for row in rows], indent=2))
-    else:
-        show(rows)
+        measured = groups(
+            Bench(model=model, bundle=bundle, bare=bare, runs=asked.runs, threads=asked.threads), Path(folder)
+        )
+        wanted = asked.only.split(",") if asked.only else list(measured)
+        if unknown := set(wanted) - set(measured):
+            raise SystemExit(f"bench: no group {', '.join(sorted(unknown))}; known: {', '.join(measured)}")
+        rows = itertools.chain.from_iterable(measured[name]() for name in wanted)
+        if asked.json:
+            print(json.dumps([{**asdict(row), "ratio": row.judged, "met": row.met} for row in rows], indent=2))
+        else:
+            show(rows)
     return 0
 
 
