@@ -1,7 +1,7 @@
 """Measure a bundle against bare llama.cpp built from the same source, in the same run, on the same weights.
 
-`.venv/bin/python build_scripts/bench.py [--runs N] [--json] [--model GGUF] [--only GROUPS]`. Without --model it makes random weights of
-Qwen3-0.6B's exact shape (Q8_0, real vocabulary) and keeps them in the build cache. Every figure is a median of N runs;
+`.venv/bin/python build_scripts/bench.py [--runs N] [--json] [--model GGUF] [--only GROUPS]`. Without --model it makes
+random weights of Qwen3-0.6B's exact shape (Q8_0, real vocabulary) and keeps them in the build cache. Every figure is a median of N runs;
 the two sides take turns, so that a slow minute of the machine hits both. Ratios are ours over bare.
 """
 
