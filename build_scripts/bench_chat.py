@@ -50,6 +50,7 @@ def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
         while b"limit of" not in chat.raw[shown:]:
             time.sleep(0.5)  # an emulator at work would take the engine's cores
             chat.look()
+        chat.wait_for(r"limit of[^>]*>>>$")
         told = re.search(r"generation.*?([\d,.]+) tokens/s", chat.ask("/stats"))
         assert told
         if number:
