@@ -22,12 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import PYTHON, Bench, Command, Row, Server, server_commands, wall
+from bench import PYTHON, SAMPLING, Bench, Command, Row, Server, server_commands, wall
 
 STREAMS = (1, 8, 32)
 TOKENS = 48  # of each stream
-# The two sides have defaults of their own, and the same work is to be compared.
-SAMPLING = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.0, "presence_penalty": 0.0, "seed": 1}
 REQUESTS = 10_000
 _WARM_UP = 1_000  # requests after which memory is looked at for the first time
 

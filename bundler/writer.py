@@ -170,6 +170,8 @@ class BundleWriter:
                 for start, size in self._copy(source, offset)
                 for pool, work in hashers
             ]
+            # What is copied goes to the disk while the rest is hashed; the fsync at the end then finds little to do.
+            pending.append(stack.enter_context(ThreadPoolExecutor(1)).submit(os.fsync, self._fd))
             for future in pending:
                 future.result()
         return sha256.hexdigest(), crc32
