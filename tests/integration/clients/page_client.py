@@ -104,9 +104,9 @@ def attach(watched):
     watched.page.locator("input[type=file]").first.set_input_files(file)
     watched.page.get_by_text("notes.txt").first.wait_for()
     watched.shot("6-file-attached")
-    watched.ask("What is the capital of France?", "")
+    with watched.page.expect_request("**/v1/chat/completions"):  # the file is read first
+        watched.ask("What is the capital of France?", "")
     watched.page.get_by_role("button", name="Send").wait_for()
-    watched.page.wait_for_function("document.title.length > 0")
     watched.shot("7-file-sent")
     file.unlink()
     return json.dumps(watched.asked[-1]["messages"])
