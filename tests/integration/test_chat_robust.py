@@ -146,9 +146,11 @@ def test_a_model_that_vanishes_is_one_line(run: Runner, demo_bundle: Path, home:
     it.ask("My name is Ada.")
     os.truncate(bundle, Bundle.open(demo_bundle).require(MODEL).offset + 4096)
     it.enter("What is my name?")
-    assert it.end() == 1
-    last = flat(it.text.split("What is my name?")[1])
-    assert last == "copy: the model's file was changed, cut short or became unreadable while in use"
+    assert it.end() == 1  # now, or already before it has read the question
+    said = "copy: the model's file was changed, cut short or became unreadable while in use"
+    shown = "".join(it.text.split())  # the terminal breaks lines anywhere
+    assert shown.endswith("".join(said.split()))
+    assert shown.count("copy:") == 1
     again = open_chat(run, demo_bundle, home, *DIRECT, "--resume")
     assert "My name is Ada." in again.ask("/dump")
     again.kill()
