@@ -1,10 +1,10 @@
 """Build the engine: llama.cpp with our C ABI, as a folder of libraries in the build cache.
 
-    python build_scripts/build_native.py [--fast] [--bare] [--no-webui] [--force]
+    python build_scripts/build_native.py [--target T] [--fast] [--bare] [--no-webui] [--force]
 
 Runs inside the project's virtual environment (cmake, ninja and node come from wheels) and needs a C and a C++
-compiler. The last line on standard output is the engine's folder; its name holds a key of every input, so a second
-run with nothing changed only looks. In the build cache:
+compiler; what each target needs is in toolchains.py. The last line on standard output is the engine's folder; its name
+holds a key of every input, so a second run with nothing changed only looks. In the build cache:
 
     downloads/ source-*/ webui-*/      llama_source.py, build_webui.py
     native/<target>/                   where the compiler works
@@ -38,6 +38,7 @@ from llama_source import LLAMA_COMMIT, PACKAGE_VERSION, SDIST_SHA256, source  # 
 from runtime.errors import QwenfileError  # noqa: E402
 from runtime.paths import build_cache, host_target  # noqa: E402
 from steps import StepError, Steps, locked, remove_folder, replace_folder, write_text  # noqa: E402
+from toolchains import Toolchain, toolchain  # noqa: E402
 
 NATIVE = ROOT / "runtime" / "native"
 
@@ -87,14 +88,17 @@ class Plan:
     """What is built from what. `fast` and a missing web UI make an engine for development only."""
 
     cache: Path
-    target: str
-    compilers: dict[str, str]
+    tools: Toolchain
     fast: bool
     webui: bool
 
     @property
+    def target(self) -> str:
+        return self.tools.target
+
+    @property
     def options(self) -> dict[str, str]:
-        return OPTIONS | ({"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {})
+        return OPTIONS | ({"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {}) | dict(self.tools.options)
 
     @functools.cached_property
     def key(self) -> str:
@@ -103,7 +107,7 @@ class Plan:
             "source": SDIST_SHA256,
             "target": self.target,
             "options": self.options,
-            "compilers": self.compilers,
+            "compilers": dict(self.tools.compilers),
             "webui": webui_key() if self.webui else "",
             "native": {path.name: _sha256(path) for path in _native_sources()},
             "script": _sha256(Path(__file__)),
@@ -112,7 +116,7 @@ class Plan:
 
     @functools.cached_property
     def bare_key(self) -> str:
-        inputs = [SDIST_SHA256, self.options, self.compilers, _sha256(Path(__file__))]
+        inputs = [SDIST_SHA256, self.options, dict(self.tools.compilers), _sha256(Path(__file__))]
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -127,6 +131,7 @@ class Plan:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the engine and print its folder.")
+    parser.add_argument("--target", default=host_target(), metavar="T", help="the system to build for (%(default)s)")
     parser.add_argument("--fast", action="store_true", help="one CPU variant only; not for release")
     parser.add_argument("--bare", action="store_true", help="also build unmodified llama.cpp programs (benchmark)")
     parser.add_argument("--no-webui", action="store_true", help="leave out the web UI; not for release")
@@ -136,8 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache = build_cache(os.environ)
         plan = Plan(
             cache=cache,
-            target=host_target(),
-            compilers=find_compilers(),
+            tools=toolchain(arguments.target),
             fast=arguments.fast,
             webui=not arguments.no_webui,
         )
@@ -156,22 +160,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def find_compilers() -> dict[str, str]:
-    """The C and C++ compilers and their versions. Raises StepError with the remedy when one is missing."""
-    found = {}
-    for kind, variable, names in (("C", "CC", ("cc", "gcc", "clang")), ("C++", "CXX", ("c++", "g++", "clang++"))):
-        wanted = [part for part in os.environ.get(variable, "").split() if part[0] != "-"][
-            -1:
-        ] or names  # "ccache cc -m64"
-        program = next((path for name in wanted if (path := shutil.which(name))), None)
-        if program is None:
-            remedy = "Debian/Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install"
-            raise StepError(f"a {kind} compiler is missing; install one ({remedy})")
-        version = subprocess.run([program, "--version"], capture_output=True, encoding="utf-8", check=False)
-        found[program] = version.stdout.partition("\n")[0]
-    return found
-
-
 def _build(plan: Plan, steps: Steps, *, force: bool) -> None:
     if force:
         remove_folder(plan.tree)
@@ -187,15 +175,15 @@ def _build_engine(plan: Plan, steps: Steps) -> None:
     llama = source(plan.cache, steps)
     tree = plan.tree
     _forget_other_inputs(plan, tree)
-    _configure(steps, NATIVE, tree, plan.options | {"LLAMA_DIR": str(llama)})
+    _configure(plan, steps, NATIVE, tree, plan.options | {"LLAMA_DIR": str(llama)})
     with concurrent.futures.ThreadPoolExecutor(1) as beside:  # npm waits for the network, compilers for the processor
         webui = beside.submit(build_webui, llama, plan.cache, steps) if plan.webui else None
         steps.say("compiling llama.cpp and its CPU variants" if not plan.fast else "compiling llama.cpp")
-        _ninja(steps, tree, ["llama-common", "mtmd"])
+        _ninja(plan, steps, tree, ["llama-common", "mtmd"])
         built_webui = webui.result() if webui else None
         _place_webui(built_webui, tree / "llama.cpp" / "tools" / "ui" / "dist")
     steps.say("compiling the server")
-    _ninja(steps, tree, ["engine"])
+    _ninja(plan, steps, tree, ["engine", "print-flags"])
     work = plan.engine.with_name(f"{plan.engine.name}.work-{os.getpid()}")
     remove_folder(work)
     try:
@@ -212,14 +200,15 @@ def _build_engine(plan: Plan, steps: Steps) -> None:
 def _forget_other_inputs(plan: Plan, tree: Path) -> None:
     """A tree made by another compiler or for another source cannot be continued."""
     marker = tree / "made-with"
-    inputs = json.dumps([SDIST_SHA256, plan.compilers])
+    options = [dict(plan.tools.options)] if plan.tools.options else []
+    inputs = json.dumps([SDIST_SHA256, dict(plan.tools.compilers), *options])
     if not marker.is_file() or marker.read_text(encoding="utf-8") != inputs:
         remove_folder(tree)
         tree.mkdir(parents=True)
         write_text(marker, inputs)
 
 
-def _configure(steps: Steps, sources: Path, tree: Path, options: dict[str, str]) -> None:
+def _configure(plan: Plan, steps: Steps, sources: Path, tree: Path, options: dict[str, str]) -> None:
     cache = tree / "CMakeCache.txt"
     home = f"CMAKE_HOME_DIRECTORY:INTERNAL={sources.as_posix()}\n"
     if cache.is_file() and home not in cache.read_text(encoding="utf-8"):
@@ -227,11 +216,12 @@ def _configure(steps: Steps, sources: Path, tree: Path, options: dict[str, str])
     ninja = _tool("ninja")
     defines = [f"-D{name}={value}" for name, value in options.items()]
     command = [_tool("cmake"), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", "-S", sources, "-B", tree, *defines]
-    steps.run("configuring the engine", command, sources, os.environ)
+    steps.run("configuring the engine", command, sources, os.environ | dict(plan.tools.env))
 
 
-def _ninja(steps: Steps, tree: Path, targets: Sequence[str]) -> None:
-    steps.run("compiling the engine", [_tool("ninja"), *targets], tree, os.environ | {"NINJA_STATUS": "[%f/%t] "})
+def _ninja(plan: Plan, steps: Steps, tree: Path, targets: Sequence[str]) -> None:
+    env = os.environ | {"NINJA_STATUS": "[%f/%t] "} | dict(plan.tools.env)
+    steps.run("compiling the engine", [_tool("ninja"), *targets], tree, env)
 
 
 def _place_webui(built: Path | None, place: Path) -> None:
@@ -254,8 +244,7 @@ def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
     for path in [*built, *variants]:
         shutil.copy(path, lib / path.name)
     _strip(plan.tree, steps, sorted(lib.iterdir()))
-    flags = _flags(lib / built[0].name)
-    write_text(lib / "flags.json", flags)
+    write_text(lib / "flags.json", _flags(plan, lib))
     _copy_licenses(llama, work / "licenses")
     facts = {
         "target": plan.target,
@@ -264,7 +253,7 @@ def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
         "key": plan.key,
         "release": plan.webui and not plan.fast,
         "webui": webui_key() if plan.webui else None,
-        "compilers": list(plan.compilers.values()),
+        "compilers": list(plan.tools.compilers.values()),
         "variants": [_variant(path) for path in variants],
     }
     write_text(work / "engine.json", json.dumps(facts, indent=1) + "\n")
@@ -290,18 +279,31 @@ def _strip(tree: Path, steps: Steps, files: Sequence[Path]) -> None:
     steps.run("stripping the libraries", [found[1], how, *files], tree, os.environ)
 
 
-def _flags(library: Path) -> str:
-    """The server's options, asked of the engine itself, in a process of its own."""
-    ask = (
-        "import ctypes, sys; engine = ctypes.CDLL(sys.argv[1]); size = engine.engine_flags(None, 0) + 1;"
-        "text = ctypes.create_string_buffer(size); engine.engine_flags(text, size); sys.stdout.buffer.write(text.value)"
-    )
-    answer = subprocess.run([sys.executable, "-c", ask, library], capture_output=True, encoding="utf-8", check=False)
+def _flags(plan: Plan, lib: Path) -> str:
+    """The server's options, asked of the finished engine itself; the host's engine where nothing here can run it."""
+    if plan.tools.run is None:
+        return _flags_of_host(plan)
+    program = next(path for path in (plan.tree / "bin").glob("print-flags*") if path.suffix in ("", ".exe"))
+    beside = lib / program.name  # there it finds the libraries
+    shutil.copy(program, beside)
+    command, env = [*plan.tools.run, str(beside)], os.environ | dict(plan.tools.env)
+    answer = subprocess.run(command, capture_output=True, encoding="utf-8", env=env, check=False)
+    beside.unlink()
     if answer.returncode != 0:
-        raise StepError(f"the built engine doesn't load: {answer.stderr.strip().splitlines()[-1]}")
+        reason = answer.stderr.strip().splitlines()[-1:] or [f"exit code {answer.returncode}"]
+        raise StepError(f"the built engine doesn't load: {reason[0]}")
     if not json.loads(answer.stdout):
         raise StepError("the built engine names no options")
     return answer.stdout
+
+
+def _flags_of_host(plan: Plan) -> str:
+    try:
+        name = (plan.cache / "engine" / f"{host_target()}.current").read_text(encoding="utf-8").strip()
+        return (plan.cache / "engine" / name / "lib" / "flags.json").read_text(encoding="utf-8")
+    except OSError:
+        remedy = "run build_native.py without --target first"
+        raise StepError(f"the options of an engine for {plan.target} are those of this machine's; {remedy}") from None
 
 
 def _copy_licenses(llama: Path, folder: Path) -> None:
@@ -328,8 +330,8 @@ def _build_bare(plan: Plan, steps: Steps) -> None:
     _forget_other_inputs(plan, tree)
     rpath = {"CMAKE_BUILD_WITH_INSTALL_RPATH": "ON", "CMAKE_INSTALL_RPATH": "$ORIGIN"}
     no_cpu = {"GGML_CPU": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
-    _configure(steps, llama, tree, plan.options | rpath | no_cpu)
-    _ninja(steps, tree, BARE_TARGETS)
+    _configure(plan, steps, llama, tree, plan.options | rpath | no_cpu)
+    _ninja(plan, steps, tree, BARE_TARGETS)
     work = plan.engine / f"bare.work-{os.getpid()}"
     remove_folder(work)
     work.mkdir()
@@ -348,7 +350,7 @@ def _build_bare(plan: Plan, steps: Steps) -> None:
 
 
 def _native_sources() -> list[Path]:
-    return sorted(path for path in NATIVE.iterdir() if path.suffix in {".cpp", ".h", ".txt"})
+    return sorted(path for path in NATIVE.iterdir() if path.suffix in {".c", ".cpp", ".h", ".txt"})
 
 
 def _tool(name: str) -> Path:
