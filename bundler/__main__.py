@@ -74,13 +74,13 @@ def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
 
 
 def _base_list(env: Mapping[str, str]) -> None:
-    from bundler import base, report
+    from bundler import base, bases, report
 
     cache = build_cache(env)
-    bases = base.known(cache)
-    if not bases:
+    listed = bases.known(cache)
+    if not listed:
         report.say(f"no bases in {cache / 'bases'}: {base.BUILD_HINT}")
-    for found in bases:
+    for found in listed:
         current = base.pointed(cache / "bases", found.manifest.target) == found.path
         mark = "  (current)" if current else ""
         report.table({found.manifest.target: f"{found.path}  {report.size(found.size)}{mark}"})
@@ -141,11 +141,11 @@ def _args(asked: options.Args) -> None:
 
 
 def _upgrade(asked: options.Upgrade, env: Mapping[str, str]) -> None:
-    from bundler import base, edit, report
+    from bundler import bases, edit, report
     from bundler.build import try_out
 
     bundle = Bundle.open(asked.file)
-    newer = base.find(build_cache(env), bundle.manifest.target, asked.base)
+    newer = bases.find(build_cache(env), bundle.manifest.target, asked.base, asked.bases)
     with report.progress("copying the weights", bundle.size) as progress:
         edit.upgrade(bundle, newer, asked.out, force=asked.force, progress=progress)
     if asked.verify:

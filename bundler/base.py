@@ -1,4 +1,4 @@
-"""A *base*: everything of a bundle but the weights, for one target. Build one, or find one in the cache.
+"""A *base*: everything of a bundle but the weights, for one target. Build one; `bases` finds one.
 
 A base is keyed by all that goes into it, so building it again with nothing changed only hashes the inputs.
 Cache layout, below the build cache (`engine/` and `stub/` are made by build_scripts):
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.writer import create
-from runtime.bundle import ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Bundle, Manifest
-from runtime.errors import QwenfileError, UsageError
+from runtime.bundle import ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Manifest
+from runtime.errors import QwenfileError
 from runtime.version import VERSION
 
 SOURCES = Path(__file__).resolve().parent.parent
@@ -171,20 +171,3 @@ def _system_licenses(frozen: Path) -> Iterator[tuple[str, bytes]]:
                 "add the place to SYSTEM_LIBRARIES in bundler/base.py",
             )
         yield f"{name}.txt", text
-
-
-def find(cache: Path, target: str, path: Path | None) -> Bundle:
-    """The base named by `path`, or the newest in the cache. Raises UsageError or ModelError."""
-    if path is None:
-        path = pointed(cache / "bases", target)
-        if path is None:
-            raise UsageError(f"there is no base for {target} in {cache / 'bases'}", BUILD_HINT)
-    base = Bundle.open(path)
-    if base.manifest.model or base.manifest.external:
-        raise UsageError(f"{path} is a bundle with a model, not a base", "name a .base file")
-    return base
-
-
-def known(cache: Path) -> list[Bundle]:
-    """Every readable base in the cache."""
-    return [Bundle.open(path) for path in sorted((cache / "bases").glob("*.base"))]

@@ -1,15 +1,16 @@
 """What `qwenfile build` does: check everything first, quantize if asked, write the bundle, try it out, say so."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bundler import adapters, assemble, base, model, quantize, report, verify
+from bundler import adapters, assemble, bases, model, quantize, report, verify
+from bundler.base import pointed
 from bundler.demo import DEMO_MODEL
 from bundler.model import Model
 from bundler.options import Build
-from bundler.platforms import default_name, platform_of
+from bundler.platforms import default_name
 from runtime.bundle import Bundle
 from runtime.errors import UsageError
 from runtime.paths import build_cache, host_target
@@ -17,18 +18,18 @@ from runtime.presets import DEFAULT_CONTEXT
 
 
 def build(asked: Build, env: Mapping[str, str]) -> None:
-    """Raises QwenfileError before anything is written, if it can be known before."""
+    """One bundle for each target. Raises QwenfileError before anything is written, if it can be known before."""
     cache = build_cache(env)
-    target = asked.target or host_target()
-    platform_of(target)
+    found = _bases(asked, cache)
     checked = model.load(asked.model or DEMO_MODEL, any_architecture=asked.any_architecture)
     _say_notices(checked)
     checked = model.with_template(checked)
     name = asked.name or checked.name
+    outs = _outs(asked, name, [base.manifest.target for base in found])
     order = assemble.Order(
         model=checked,
-        base=base.find(cache, target, asked.base),
-        out=asked.out or Path(default_name(name, target)),
+        base=found[0],
+        out=outs[0],
         name=name,
         args=asked.args.strip(),
         draft=adapters.load_draft(asked.draft, checked) if asked.draft else None,
@@ -44,14 +45,40 @@ def build(asked: Build, env: Mapping[str, str]) -> None:
             order = stack.enter_context(_quantized(order, asked, cache))
         elif asked.requantize:
             raise UsageError("--requantize goes with --quantize TYPE")
-        order = _fitting(order)
-        assemble.check(order)
-        bytes_to_copy = order.model.file_size + order.beside
-        with report.progress("copying the weights", bytes_to_copy) as progress:
-            built = assemble.assemble(order, progress)
-    if asked.verify:
+        orders = [_fitting(replace(order, base=base, out=out)) for base, out in zip(found, outs, strict=True)]
+        for each in orders:
+            assemble.check(each)
+        assemble.check_room(order.out.parent, sum(each.size for each in orders))
+        for each in orders:
+            _build_one(each, env, verify=asked.verify)
+
+
+def _build_one(order: assemble.Order, env: Mapping[str, str], *, verify: bool) -> None:
+    with report.progress("copying the weights", order.model.file_size + order.beside) as progress:
+        built = assemble.assemble(order, progress)
+    if verify:
         try_out(Bundle.open(built.out), env)
-    report.summary(built, order.model, min(DEFAULT_CONTEXT, order.model.context_length))
+    context = min(DEFAULT_CONTEXT, order.model.context_length)
+    report.summary(built, order.model, context, order.base.manifest.target)
+
+
+def _bases(asked: Build, cache: Path) -> list[Bundle]:
+    """A base for each target: those asked for, else the one that --base is for, else this machine's."""
+    if asked.base is None:
+        return [bases.find(cache, target, folder=asked.bases) for target in asked.targets or (host_target(),)]
+    if len(asked.targets) > 1:
+        raise UsageError("--base names one base, which serves one target", "name a folder of bases with --bases")
+    return [bases.checked(asked.base, asked.targets[0] if asked.targets else None)]
+
+
+def _outs(asked: Build, name: str, targets: Sequence[str]) -> list[Path]:
+    """The files to write. Several have their targets in their names."""
+    if len(targets) == 1:
+        return [asked.out or Path(default_name(name, targets[0]))]
+    folder = asked.out or Path()
+    if not folder.is_dir():
+        raise UsageError(f"-o {folder} is no folder, and {len(targets)} bundles are to be written", "name a folder")
+    return [folder / default_name(f"{name}-{target}", target) for target in targets]
 
 
 def _say_notices(checked: Model) -> None:
@@ -86,12 +113,15 @@ def _quantized(order: assemble.Order, asked: Build, cache: Path) -> Iterator[ass
     expected = quantize.expected_size(given, kind)
     smaller = replace(order, inputs=(*order.inputs, *given.whole.files))
     report.say(f"quantizing to {kind}: a file of up to {report.size(expected)} lies beside the output meanwhile")
-    engine = base.pointed(cache / "engine", host_target())
+    engine = pointed(cache / "engine", host_target())
     libraries = engine / "lib" if engine else None
+    base = order.base if order.base.manifest.target == host_target() else None
+    if libraries is None and base is None:
+        base = bases.find(cache, host_target())  # llama.cpp quantizes on this machine
     with ExitStack() as stack:
         with report.progress("quantizing", sum(given.whole.sizes)) as progress:
             model_file = stack.enter_context(
-                quantize.quantized(given, kind, order.out, order.base, libraries, progress)
+                quantize.quantized(given, kind, order.out, base or order.base, libraries, progress)
             )
         yield replace(smaller, model=model.with_template(replace(model_file, name=given.name)))
 

@@ -11,7 +11,8 @@ from runtime.version import VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """`qwenfile build`. `out` None: named after the model. `args` is baked as it is. `quantize`: a type's name."""
+    """`qwenfile build`. `out` None: named after the model. `args` is baked as it is. `targets`: none means the base's
+    own, or this system. `bases`: a release folder. `quantize`: a type's name."""
 
     model: Path | None
     demo: bool
@@ -19,7 +20,8 @@ class Build:
     args: str
     name: str | None
     base: Path | None
-    target: str | None
+    bases: Path | None
+    targets: tuple[str, ...]
     external_weights: bool
     draft: Path | None
     lora: tuple[Path, ...]
@@ -84,6 +86,7 @@ class Upgrade:
     file: Path
     out: Path
     base: Path | None
+    bases: Path | None
     verify: bool
     force: bool
 
@@ -107,6 +110,7 @@ def parse(argv: Sequence[str]) -> Options:
     kind = fields.pop("kind")
     if kind is Build:
         fields["args"] = _baked(fields)
+        fields["targets"] = tuple(dict.fromkeys(fields["targets"]))
         fields["lora"], fields["control_vector"] = tuple(fields["lora"]), tuple(fields["control_vector"])
     return Options(command=kind(**fields), debug=debug)
 
@@ -157,8 +161,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_output(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
-    parser.add_argument("-o", "--out", type=Path, required=required, help="the bundle to write")
-    parser.add_argument("--base", type=Path, metavar="FILE", help="the base to use; default: the newest in the cache")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=required, help="the bundle to write; of several, their folder"
+    )
+    base = parser.add_mutually_exclusive_group()
+    base.add_argument("--base", type=Path, metavar="FILE", help="the base to use; default: the newest in the cache")
+    base.add_argument("--bases", type=Path, metavar="DIR", help="a folder of TARGET.base files, as a release has them")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not generate a token with the result"
     )
@@ -170,7 +178,9 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     model.add_argument("model", nargs="?", type=Path, metavar="MODEL.gguf", help="a Qwen3 model, or any of its shards")
     model.add_argument("--demo", action="store_true", help="the tiny demo model that qwenfile carries")
     _add_output(build)
-    build.add_argument("--target", help="the system to build for; default: this one")
+    build.add_argument(
+        "--target", dest="targets", action="append", default=[], help="the system to build for; may be repeated"
+    )
     build.add_argument(
         "--args", default="", metavar="ARGS", help="default arguments of the bundle; ... is where the user's go"
     )

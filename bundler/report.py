@@ -14,6 +14,7 @@ from bundler.model import Model
 from bundler.writer import Progress
 from runtime.bundle import ADAPTER_PREFIX, ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Bundle
 from runtime.memory import Shape, machine_memory
+from runtime.paths import host_target
 from runtime.presets import MAXIMUM_CONTEXT, NATIVE_CONTEXT, most_context, native_context
 
 TEMPLATES = {
@@ -63,7 +64,7 @@ def progress(label: str, total: int) -> Iterator[Progress]:
     say(f"{label}: {size(done)} in {seconds:.1f} s ({size(int(done / max(seconds, 1e-3)))}/s)")
 
 
-def summary(built: Built, model: Model, context: int) -> None:
+def summary(built: Built, model: Model, context: int, target: str) -> None:
     """The end of `build`: what came out and how to start it."""
     beside = f" and {built.weights}" if built.weights else ""
     rows = {
@@ -71,12 +72,14 @@ def summary(built: Built, model: Model, context: int) -> None:
         "size": f"{size(built.size)}, of it {size(built.added)} added to the weights",
         "model": f"{model.name}, {parameters(model.parameters)} parameters, {model.quantization}",
         "context": f"{context:,} tokens by default, {most_context(model.reach):,} at most",
-        "run it": f"{_runnable(built.out)}   (chat; --server: web page and API; --cli -p TEXT: scripting)",
+        "run it": f"{_runnable(built.out, target)}   (chat; --server: web page and API; --cli -p TEXT: scripting)",
     }
     table(rows)
 
 
-def _runnable(path: Path) -> str:
+def _runnable(path: Path, target: str) -> str:
+    if target != host_target():
+        return f"{path.name} on {target}"
     return str(path) if path.is_absolute() else f"./{path}"
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Protocol
 
-from bundler.platforms import linux
+from bundler.platforms import linux, macos
 from runtime.errors import UsageError
 
 
@@ -18,7 +18,7 @@ class Platform(Protocol):
     """The largest bundle in bytes that the system starts; None: no limit."""
 
 
-_PLATFORMS: tuple[Platform, ...] = (linux,)
+_PLATFORMS: tuple[Platform, ...] = (linux, macos)
 
 
 def platform_of(target: str) -> Platform:

@@ -8,50 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bundler import assemble, base, edit, model, verify, writer
+from bundler import assemble, edit, verify, writer
 from bundler.archive import central_directory, local_header
-from runtime.bundle import ALIGNMENT, HEADER, LAUNCHER, MANIFEST, MODEL, Bundle, Header, Manifest, Member
+from runtime.bundle import ALIGNMENT, HEADER, LAUNCHER, MANIFEST, MODEL, Bundle, Member
 from runtime.errors import ExitCode, ModelError, QwenfileError, UsageError
+from tests.unit.bundle_files import STUB_HEADER_AT, ignore, make_base, order
 from tests.unit.gguf_files import TinyGGUF
-
-STUB_HEADER_AT = 1024
-
-
-def ignore(count: int) -> None:
-    """Progress that nobody watches."""
-
-
-def make_base(path: Path, launcher: bytes = b"launcher one") -> Bundle:
-    stub = bytes(range(256)) * 4 + Header(position=STUB_HEADER_AT).pack() + b"code" * 100
-    with writer.create(path, force=True) as out:
-        stub_size, stub_sha256 = out.add_stub(stub)
-        out.add(LAUNCHER, launcher * 50)
-        out.add("engine/libengine.so", b"engine" * 1000, compress=True)
-        out.add("licenses/x.txt", b"free", compress=True)
-        out.finish(
-            Manifest(
-                target="linux-x86_64",
-                qwenfile="0",
-                engine={"llama_cpp": "x"},
-                name="qwenfile",
-                stub_size=stub_size,
-                stub_sha256=stub_sha256,
-            )
-        )
-    return Bundle.open(path)
-
-
-def order(folder: Path, **changes: object) -> assemble.Order:
-    gguf = folder / "tiny.gguf"
-    gguf.write_bytes(TinyGGUF().data())
-    fields = {
-        "model": model.load(gguf),
-        "base": make_base(folder / "x.base"),
-        "out": folder / "tiny.run",
-        "name": "Tiny",
-        "args": "--temp 0.5 ...",
-    }
-    return assemble.Order(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -343,10 +305,3 @@ def test_copying_without_the_kernels_help_gives_the_same(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "copy_file_range", refuse)
     second = assemble.assemble(order(tmp_path, force=True), ignore).out.read_bytes()
     assert first == second
-
-
-def test_a_bundle_is_not_taken_for_a_base(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a base"):
-        base.find(tmp_path, "linux-x86_64", bundle.path)
-    with pytest.raises(UsageError, match="there is no base for linux-x86_64"):
-        base.find(tmp_path, "linux-x86_64", None)
