@@ -153,6 +153,15 @@ def _inform(options: LaunchOptions, bundle: Bundle, console: Console, env: Mutab
 
             devices = open_engine(_place(bundle, env), verbose=options.verbose).devices()
             console.answer("".join(texts.device_line(device) + "\n" for device in devices))
+        case Action.INSTALL_DESKTOP:
+            from launcher import desktop
+
+            console.answer(f"in the menu as {bundle.manifest.name}: {desktop.install(bundle, env)}\n")
+        case Action.UNINSTALL_DESKTOP:
+            from launcher import desktop
+
+            removed = desktop.uninstall(bundle, env)
+            console.answer(f"removed {removed}\n" if removed else "there was no menu entry\n")
     return ExitCode.OK
 
 

@@ -25,6 +25,8 @@ class Action(Enum):
     LICENSES = "--licenses"
     LIST_DEVICES = "--list-devices"
     SHOW_SETTINGS = "--show-settings"
+    INSTALL_DESKTOP = "--install-desktop"
+    UNINSTALL_DESKTOP = "--uninstall-desktop"
 
 
 class Work(Enum):

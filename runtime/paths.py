@@ -286,6 +286,12 @@ def _user_state(env: Mapping[str, str]) -> Path | None:
     return base / APP if base else None
 
 
+def data_home(env: Mapping[str, str]) -> Path | None:
+    """The user's folder for shared data on Linux, `$XDG_DATA_HOME` or ~/.local/share; not created."""
+    home = _home(env)
+    return _absolute(env, "XDG_DATA_HOME") or (home / ".local" / "share" if home else None)
+
+
 def _home(env: Mapping[str, str]) -> Path | None:
     """`$HOME`, or the account's home when the environment is empty (`env -i`)."""
     if home := _absolute(env, "HOME"):

@@ -1,0 +1,34 @@
+"""The menu entry of a real bundle, as a desktop reads it; and the web page when there is no terminal."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Runner
+
+
+def test_an_entry_is_installed_starts_the_bundle_and_goes_again(run: Runner, demo_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    installed = run(demo_bundle, "--install-desktop", XDG_DATA_HOME=str(folder))
+    assert installed.code == 0, installed.err
+    (entry,) = (folder / "applications").iterdir()
+    assert installed.out == f"in the menu as qwenfile demo: {entry}\n"
+    values = dict(line.split("=", 1) for line in entry.read_text("utf-8").splitlines()[1:])
+    assert (values["Name"], values["Terminal"]) == ("qwenfile demo", "true")
+    assert run(*shlex.split(values["Exec"]), "--version").out.startswith("qwenfile ")
+    removed = run(demo_bundle, "--uninstall-desktop", XDG_DATA_HOME=str(folder))
+    assert (removed.code, removed.out) == (0, f"removed {entry}\n")
+    assert list((folder / "applications").iterdir()) == []
+    again = run(demo_bundle, "--uninstall-desktop", XDG_DATA_HOME=str(folder))
+    assert (again.code, again.out) == (0, "there was no menu entry\n")
+
+
+@pytest.mark.skipif(shutil.which("desktop-file-validate") is None, reason="desktop-file-utils is not installed")
+def test_the_desktops_own_checker_is_content(run: Runner, demo_bundle: Path, tmp_path: Path) -> None:
+    """The bundle's path has a space and Chinese letters."""
+    assert run(demo_bundle, "--install-desktop", XDG_DATA_HOME=str(tmp_path)).code == 0
+    (entry,) = (tmp_path / "applications").iterdir()
+    checked = run("desktop-file-validate", entry)
+    assert (checked.code, checked.out, checked.err) == (0, "", "")
