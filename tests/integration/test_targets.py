@@ -1,0 +1,108 @@
+"""One command, bundles for several systems: a base of another system is made here from the real one."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bundler.writer import create
+from runtime.bundle import MAGIC, MODEL, Bundle
+from runtime.paths import host_target
+from tests.integration.conftest import Runner
+
+OTHER = next(target for target in ("linux-aarch64", "linux-x86_64") if target != host_target())
+
+
+@pytest.fixture(scope="module")
+def release(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release folder with this machine's base, one that says it is for another system, and their sums."""
+    folder = tmp_path_factory.mktemp("release")
+    opened = Bundle.open(base)
+    for target in (host_target(), OTHER):
+        with create(folder / f"{target}.base") as writer:
+            writer.copy_base(opened)
+            writer.finish(replace(opened.manifest, target=target))
+    sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in folder.iterdir())
+    (folder / "SHA256SUMS").write_text("".join(sorted(sums)))
+    return folder
+
+
+def test_one_command_makes_a_bundle_for_each_target(run: Runner, release: Path, tmp_path: Path) -> None:
+    targets = ("--target", OTHER, "--target", host_target(), "--name", "Both of them")
+    built = run.qwenfile("build", "--demo", *targets, "--bases", release, cwd=tmp_path)
+    assert built.code == 0, built.err
+    names = {target: f"both-of-them-{target}.run" for target in (OTHER, host_target())}
+    assert {path.name for path in tmp_path.iterdir()} == set(names.values())
+    assert f"not tried out: {names[OTHER]} is for {OTHER}, this machine is {host_target()}" in built.err
+    assert built.err.count("verified: loaded its weights") == 1
+    assert f"./{names[host_target()]}   (chat;" in built.out
+    assert f"{names[OTHER]} on {OTHER}   (chat;" in built.out
+    for target, name in names.items():
+        described = json.loads(run.qwenfile("inspect", tmp_path / name, "--json").out)
+        assert described["target"] == target
+        assert run.qwenfile("verify", tmp_path / name).code == 0
+    weights = {Bundle.open(tmp_path / name).require(MODEL).sha256 for name in names.values()}
+    assert len(weights) == 1
+
+
+def test_nothing_is_written_when_one_base_is_missing(run: Runner, release: Path, tmp_path: Path) -> None:
+    targets = ("--target", host_target(), "--target", "macos-x86_64")
+    failed = run.qwenfile("build", "--demo", *targets, "--bases", release, cwd=tmp_path)
+    assert failed.code == 2
+    assert "holds no base for macos-x86_64 (download macos-x86_64.base from a release" in failed.one_line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_bundles_go_into_a_folder(run: Runner, release: Path, tmp_path: Path) -> None:
+    targets = ("--target", host_target(), "--target", OTHER, "--bases", release, "--no-verify")
+    failed = run.qwenfile("build", "--demo", *targets, "-o", "one.run", cwd=tmp_path)
+    assert (failed.code, "-o one.run is no folder" in failed.one_line) == (2, True)
+    (tmp_path / "out").mkdir()
+    assert run.qwenfile("build", "--demo", *targets, "-o", "out", cwd=tmp_path).code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def damaged(kind: str, release: Path, folder: Path) -> Path:
+    """A base that cannot be used."""
+    path = folder / f"{host_target()}.base"
+    content = bytearray((release / path.name).read_bytes())
+    match kind:
+        case "another format version":
+            content[content.index(MAGIC) + len(MAGIC)] = 2
+        case "another target":
+            content = bytearray((release / f"{OTHER}.base").read_bytes())
+        case "damaged":
+            content[len(content) // 2] ^= 1
+        case "cut off":
+            del content[-1:]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "words"),
+    [
+        ("another format version", 3, "has bundle format 2; this program reads format 1"),
+        ("another target", 2, f"is a base for {OTHER}, not for {host_target()}"),
+        ("damaged", 3, "has a damaged member"),
+        ("cut off", 3, "is truncated"),
+    ],
+)
+def test_a_base_that_cannot_be_used(
+    run: Runner, release: Path, tmp_path: Path, kind: str, code: int, words: str
+) -> None:
+    path = damaged(kind, release, tmp_path)
+    for how in (("--base", path), ("--bases", tmp_path)):
+        failed = run.qwenfile("build", "--demo", "--target", host_target(), *how, "-o", tmp_path / "x.run")
+        assert failed.code == code
+        assert words in failed.one_line
+        assert not (tmp_path / "x.run").exists()
+
+
+def test_a_base_that_is_not_the_released_one(run: Runner, release: Path, tmp_path: Path) -> None:
+    damaged("damaged", release, tmp_path)
+    (tmp_path / "SHA256SUMS").write_bytes((release / "SHA256SUMS").read_bytes())
+    failed = run.qwenfile("build", "--demo", "--bases", tmp_path, "-o", tmp_path / "x.run")
+    assert (failed.code, "SHA256SUMS says" in failed.one_line) == (3, True)
