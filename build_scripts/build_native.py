@@ -1,6 +1,6 @@
 """Build the engine: llama.cpp with our C ABI, as a folder of libraries in the build cache.
 
-    python build_scripts/build_native.py [--target T] [--fast] [--bare] [--no-webui] [--force]
+    python build_scripts/build_native.py [--target T] [--backend B] [--fast] [--bare] [--no-webui] [--force]
 
 Runs inside the project's virtual environment (cmake, ninja and node come from wheels) and needs a C and a C++
 compiler; what each target needs is in toolchains.py. The last line on standard output is the engine's folder; its name
@@ -33,6 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
+import gpu_backends  # noqa: E402
 from build_webui import build_webui, webui_key  # noqa: E402
 from llama_source import LLAMA_COMMIT, PACKAGE_VERSION, SDIST_SHA256, source  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
@@ -89,6 +90,7 @@ class Plan:
 
     cache: Path
     tools: Toolchain
+    gpu: gpu_backends.Gpu
     fast: bool
     webui: bool
 
@@ -98,7 +100,13 @@ class Plan:
 
     @property
     def options(self) -> dict[str, str]:
-        return OPTIONS | ({"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {}) | dict(self.tools.options)
+        fast = {"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {}
+        return OPTIONS | fast | dict(self.tools.options) | dict(self.gpu.options)
+
+    @property
+    def bare_options(self) -> dict[str, str]:
+        """What tests and benchmarks need of a GPU backend is the engine's own library."""
+        return self.options | gpu_backends.OFF | {"GGML_CPU": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
 
     @functools.cached_property
     def key(self) -> str:
@@ -108,6 +116,7 @@ class Plan:
             "target": self.target,
             "options": self.options,
             "compilers": dict(self.tools.compilers),
+            "gpu": self.gpu.inputs,
             "webui": webui_key() if self.webui else "",
             "native": {path.name: _sha256(path) for path in _native_sources()},
             "script": _sha256(Path(__file__)),
@@ -116,7 +125,7 @@ class Plan:
 
     @functools.cached_property
     def bare_key(self) -> str:
-        inputs = [SDIST_SHA256, self.options, dict(self.tools.compilers), _sha256(Path(__file__))]
+        inputs = [SDIST_SHA256, self.bare_options, dict(self.tools.compilers), _sha256(Path(__file__))]
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -132,6 +141,8 @@ class Plan:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the engine and print its folder.")
     parser.add_argument("--target", default=host_target(), metavar="T", help="the system to build for (%(default)s)")
+    parser.add_argument("--backend", choices=gpu_backends.BACKENDS, help="default: vulkan where it can be built")
+    parser.add_argument("--cuda-arch", default="", metavar="A;B", help="CUDA architectures, as CMake names them")
     parser.add_argument("--fast", action="store_true", help="one CPU variant only; not for release")
     parser.add_argument("--bare", action="store_true", help="also build unmodified llama.cpp programs (benchmark)")
     parser.add_argument("--no-webui", action="store_true", help="leave out the web UI; not for release")
@@ -139,13 +150,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         cache = build_cache(os.environ)
+        tools = toolchain(arguments.target)
+        standard = tools.target.startswith("linux-") and tools.native and not arguments.fast
+        gpu = gpu_backends.choose(arguments.backend, standard=standard, cache=cache, architectures=arguments.cuda_arch)
         plan = Plan(
             cache=cache,
-            tools=toolchain(arguments.target),
+            tools=tools,
+            gpu=gpu,
             fast=arguments.fast,
             webui=not arguments.no_webui,
         )
         steps = Steps(cache / "logs" / f"engine-{os.getpid()}.log")
+        if gpu.notice:
+            steps.say(gpu.notice)
         with locked(cache / "engine" / "lock"):
             _build(plan, steps, force=arguments.force)
         if arguments.bare:
@@ -167,7 +184,8 @@ def _build(plan: Plan, steps: Steps, *, force: bool) -> None:
         _build_engine(plan, steps)
     else:
         steps.say(f"up to date ({plan.engine.name})")
-    write_text(plan.cache / "engine" / f"{plan.target}.current", plan.engine.name + "\n")
+    pointer = f"{plan.target}{plan.gpu.suffix}.current"
+    write_text(plan.cache / "engine" / pointer, plan.engine.name + "\n")
 
 
 def _build_engine(plan: Plan, steps: Steps) -> None:
@@ -183,7 +201,7 @@ def _build_engine(plan: Plan, steps: Steps) -> None:
         built_webui = webui.result() if webui else None
         _place_webui(built_webui, tree / "llama.cpp" / "tools" / "ui" / "dist")
     steps.say("compiling the server")
-    _ninja(plan, steps, tree, ["engine", "print-flags"])
+    _ninja(plan, steps, tree, ["engine", "print-flags", *plan.gpu.libraries])
     work = plan.engine.with_name(f"{plan.engine.name}.work-{os.getpid()}")
     remove_folder(work)
     try:
@@ -206,6 +224,12 @@ def _forget_other_inputs(plan: Plan, tree: Path) -> None:
         remove_folder(tree)
         tree.mkdir(parents=True)
         write_text(marker, inputs)
+    for name in plan.gpu.libraries:  # CMake follows the sources, not the shader compiler
+        made_with, part = tree / f"{name}-made-with", tree / "llama.cpp" / "ggml" / "src" / name
+        inputs = json.dumps(plan.gpu.inputs)
+        if part.is_dir() and made_with.is_file() and made_with.read_text(encoding="utf-8") != inputs:
+            remove_folder(part)
+        write_text(made_with, inputs)
 
 
 def _configure(plan: Plan, steps: Steps, sources: Path, tree: Path, options: dict[str, str]) -> None:
@@ -239,13 +263,17 @@ def _place_webui(built: Path | None, place: Path) -> None:
 def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
     lib = work / "lib"
     lib.mkdir(parents=True)
-    built = [_library(plan.tree / "bin", name) for name in ENGINE_LIBRARIES]
+    built = [_library(plan.tree / "bin", name) for name in (*ENGINE_LIBRARIES, *plan.gpu.libraries)]
     variants = sorted(path for path in (plan.tree / "bin").iterdir() if "ggml-cpu" in path.name and path.suffix != ".a")
     for path in [*built, *variants]:
         shutil.copy(path, lib / path.name)
     _strip(plan.tree, steps, sorted(lib.iterdir()))
     write_text(lib / "flags.json", _flags(plan, lib))
     _copy_licenses(llama, work / "licenses")
+    for path in plan.gpu.carried:
+        shutil.copyfile(path, lib / path.name)
+    for name, path in plan.gpu.licenses.items():
+        shutil.copyfile(path, work / "licenses" / f"{name}.txt")
     facts = {
         "target": plan.target,
         "llama_cpp_python": PACKAGE_VERSION,
@@ -255,6 +283,7 @@ def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
         "webui": webui_key() if plan.webui else None,
         "compilers": list(plan.tools.compilers.values()),
         "variants": [_variant(path) for path in variants],
+        "gpu": {"backend": plan.gpu.name, "made_with": plan.gpu.inputs} if plan.gpu.name else None,
     }
     write_text(work / "engine.json", json.dumps(facts, indent=1) + "\n")
 
@@ -329,8 +358,7 @@ def _build_bare(plan: Plan, steps: Steps) -> None:
     tree = plan.cache / "native" / f"{plan.tree.name}-bare"
     _forget_other_inputs(plan, tree)
     rpath = {"CMAKE_BUILD_WITH_INSTALL_RPATH": "ON", "CMAKE_INSTALL_RPATH": "$ORIGIN"}
-    no_cpu = {"GGML_CPU": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
-    _configure(plan, steps, llama, tree, plan.options | rpath | no_cpu)
+    _configure(plan, steps, llama, tree, plan.bare_options | rpath)
     _ninja(plan, steps, tree, BARE_TARGETS)
     work = plan.engine / f"bare.work-{os.getpid()}"
     remove_folder(work)

@@ -98,6 +98,7 @@ int serve(int argc, char ** argv) {
     engine_http_rules(hosts, params.cors_origins, max_body, page_name);
     llama_backend_init();
     llama_numa_init(params.numa);
+    engine_placement_forget();
     server_stream_session_manager_start();
     const int result = llama_server(params, 0, nullptr);
     server_stream_session_manager_stop(); // a start that failed early leaves it running
@@ -157,6 +158,28 @@ extern "C" int engine_devices(char * json, size_t size) {
                         {"memory_free", free}});
     }
     return copy_out(list.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), json, size);
+}
+
+extern "C" int engine_load_backend(const char * name, char * reason, size_t size) {
+    std::string text;
+    const int   count = engine_backend_load(name, text);
+    copy_out(text, reason, size);
+    return count;
+}
+
+extern "C" int engine_survey(const char * backend, char * text, size_t size) {
+    return copy_out(engine_backend_survey(backend), text, size);
+}
+
+extern "C" int engine_try(const char * device, char * reason, size_t size) {
+    ggml_backend_dev_t found = ggml_backend_dev_by_name(device);
+    const std::string  text  = found == nullptr ? "there is no such device" : engine_try_device(found);
+    copy_out(text, reason, size);
+    return text.empty() ? 0 : 1;
+}
+
+extern "C" int engine_layers(char * json, size_t size) {
+    return copy_out(engine_placement(), json, size);
 }
 
 extern "C" int engine_flags(char * json, size_t size) {

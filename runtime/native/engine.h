@@ -20,9 +20,25 @@ extern "C" {
 // llama.cpp's version and commit, "0.5.0 (0c1e570)".
 ENGINE_API const char * engine_version(void);
 
-// Load every backend of folder `dir` that this machine supports, and from no other place. Once per process; later
-// calls change nothing. Returns the number of devices.
+// Load the processor's backend of folder `dir` that fits this machine best, and from no other place. Once per process;
+// later calls change nothing. Returns the number of devices.
 ENGINE_API int engine_load_backends(const char * dir);
+
+// After that, load the backend of a kind of GPU ("vulkan", "cuda", "metal") from the same folder. Returns the number of
+// its devices, or -1 and why: "missing", "unsupported" (by this machine), or what the system says about its library.
+ENGINE_API int engine_load_backend(const char * name, char * reason, size_t size);
+
+// What the driver itself says about a loaded backend's devices, used or not: lines of type, name, driver and version
+// with tabs between; a first line "VkResult", number if it refuses. Empty where nothing is known.
+ENGINE_API int engine_survey(const char * backend, char * text, size_t size);
+
+// Compute a little on a device. 0, or 1 and what is wrong with it. A bad driver may end the process.
+ENGINE_API int engine_try(const char * device, char * reason, size_t size);
+
+// JSON: where the weights of the served model lie, by their buffers: {layers, split, devices: [{name, description, type,
+// backend, layers, bytes}]}. `layers` counts the output as one, as -ngl does; `split` are those in several memories,
+// which belong to no device's `layers`. {} before a model is loaded.
+ENGINE_API int engine_layers(char * json, size_t size);
 
 // After this, `-m name` (or a draft model `name`) is the GGUF at byte `offset` of `file`, mapped in place.
 // 0, or 1 when the name is empty or the offset negative.

@@ -182,6 +182,15 @@ void blame_client(const httplib::Request & req, httplib::Response & res) {
     }
 }
 
+// Which devices compute, and how many layers each has.
+void add_layers(httplib::Response & res) {
+    json told = json::parse_no_throw(res.body);
+    if (told.is_object() && res.status == 200) {
+        told["compute"] = json::parse_no_throw(engine_placement());
+        res.set_content(safe_json_to_str(told), "application/json; charset=utf-8");
+    }
+}
+
 } // namespace
 
 void engine_http_rules(const std::vector<std::string> & hosts, const std::string & origins, size_t max_body,
@@ -239,7 +248,16 @@ public:
         Server::set_default_headers(std::move(headers));
     }
 
-    void Get(const std::string & pattern, Handler handler) { Server::Get(pattern, ending(std::move(handler))); }
+    void Get(const std::string & pattern, Handler handler) {
+        if (string_ends_with(pattern, "/props")) {
+            handler = [next = std::move(handler)](const Request & req, Response & res) {
+                next(req, res);
+                add_layers(res);
+            };
+        }
+        Server::Get(pattern, ending(std::move(handler)));
+    }
+
     void Post(const std::string & pattern, Handler handler) { Server::Post(pattern, ending(std::move(handler))); }
 
     void stop() noexcept {

@@ -87,15 +87,16 @@ extern "C" llama_model * engine_model_load_from_file(const char * path, llama_mo
     params.progress_callback           = report;
     params.progress_callback_user_data = &callbacks;
 
-    place where;
+    llama_model * model = nullptr;
+    place         where;
     if (!find(path, where)) {
-        return llama_model_load_from_file(path, params);
+        model = llama_model_load_from_file(path, params);
+    } else if (FILE * file = open_at(where)) {
+        model = llama_model_load_from_file_ptr(file, params);
+        fclose(file); // the mapping stays
     }
-    FILE * file = open_at(where);
-    if (file == nullptr) {
-        return nullptr;
+    if (model != nullptr && !params.no_alloc && !params.vocab_only) {
+        engine_placement_note(model);
     }
-    llama_model * model = llama_model_load_from_file_ptr(file, params);
-    fclose(file); // the mapping stays
     return model;
 }

@@ -1,0 +1,106 @@
+"""The GPU backends that build_native.py can add to the engine: what each needs, and what CMake is told.
+
+Only build scripts may import it. Vulkan serves NVIDIA, AMD and Intel through their drivers and is small; it belongs to
+the standard engine of Linux where its tools are installed. CUDA makes an engine, and bases, of its own. Metal is
+upstream's default on macOS.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steps import StepError
+from toolchains import version_of
+
+BACKENDS = ("cpu", "vulkan", "cuda")
+OFF = {"GGML_VULKAN": "OFF", "GGML_CUDA": "OFF"}
+_PACKAGES = "Debian/Ubuntu: apt install libvulkan-dev glslc spirv-headers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU backend of the engine, or none (`name` empty). `inputs`: versions of what it is built with, for the key;
+    `carried`: files that go with its library; `licenses`: name -> text file; `notice`: what the person should know."""
+
+    name: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    carried: tuple[Path, ...] = ()
+    licenses: Mapping[str, Path] = field(default_factory=dict)
+    notice: str = ""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The library that CMake makes."""
+        return (f"ggml-{self.name}",) if self.name else ()
+
+    @property
+    def suffix(self) -> str:
+        """What is put after the target's name: a CUDA engine lies beside the standard one."""
+        return "-cuda" if self.name == "cuda" else ""
+
+
+def choose(asked: str | None, *, standard: bool, cache: Path, architectures: str = "") -> Gpu:
+    """The backend that was asked for; else, in a `standard` engine, Vulkan if its tools are here.
+
+    Raises StepError for one that was asked for and cannot be built."""
+    if asked == "cuda":
+        from cuda_toolkit import cuda
+
+        return cuda(cache, architectures)
+    if asked == "cpu" or (asked is None and not standard):
+        return Gpu(options=OFF)
+    missing = list(_missing())
+    if not missing:
+        return _vulkan()
+    if asked == "vulkan":
+        raise StepError(f"Vulkan needs {', '.join(missing)} ({_PACKAGES})")
+    notice = f"without a GPU backend: Vulkan needs {', '.join(missing)} ({_PACKAGES})"
+    return Gpu(options=OFF, notice=notice)
+
+
+def _vulkan() -> Gpu:
+    header = _header("vulkan/vulkan_core.h")
+    text = header.read_text(encoding="utf-8") if header else ""
+    found = re.search(r"^#define VK_HEADER_VERSION (\d+)", text, re.MULTILINE)
+    texts = {"vulkan-headers": _documents("libvulkan-dev"), "spirv-headers": _documents("spirv-headers")}
+    return Gpu(
+        name="vulkan",
+        options=OFF | {"GGML_VULKAN": "ON"},
+        inputs=(
+            version_of(shutil.which("glslc", path=_programs()) or "glslc"),
+            f"Vulkan headers {found[1] if found else '?'}",
+        ),
+        licenses={name: text for name, text in texts.items() if text.is_file()},
+    )
+
+
+def _missing() -> Iterator[str]:
+    if shutil.which("glslc", path=_programs()) is None:
+        yield "glslc"
+    if _header("vulkan/vulkan.hpp") is None:
+        yield "the Vulkan headers"
+    if _header("spirv/unified1/spirv.hpp") is None:
+        yield "the SPIR-V headers"
+
+
+def _programs() -> str:
+    """Newer tools than the system's, with more shaders, are those of a Vulkan SDK; CMake looks there first, too."""
+    sdk = os.environ.get("VULKAN_SDK")
+    path = os.environ.get("PATH", os.defpath)
+    return os.pathsep.join([str(Path(sdk) / "bin"), path]) if sdk else path
+
+
+def _header(name: str) -> Path | None:
+    sdk = os.environ.get("VULKAN_SDK")
+    folders = [Path(sdk) / "include"] if sdk else []
+    found = (folder / name for folder in (*folders, Path("/usr/local/include"), Path("/usr/include")))
+    return next((path for path in found if path.is_file()), None)
+
+
+def _documents(package: str) -> Path:
+    """A Debian package's licence text. What is compiled in are headers under Apache 2.0 or MIT."""
+    return Path("/usr/share/doc") / package / "copyright"
