@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bundler import memory
+from bundler import elf, memory
 from bundler.assemble import Built
 from bundler.model import Model
 from bundler.writer import Progress
@@ -147,12 +147,15 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
     """`inspect` of a base or bundle."""
     manifest = bundle.manifest
     kind = "bundle" if manifest.model else "base"
+    system = elf.needs(bundle)
     if as_json:
         fields = json.loads(manifest.to_json())
         facts = manifest.model or {}
         needs = memory.as_json(Shape.from_facts(facts), _reach(facts))
         _write_json(
-            {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, **fields, "memory": needs}
+            {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, "system": system}
+            | fields
+            | {"memory": needs}
         )
         return
     stored: Callable[[str], int] = lambda prefix: sum(m.size for m in manifest.prefixed(prefix))  # noqa: E731
@@ -161,6 +164,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         "file": str(bundle.path),
         "size": f"{size(bundle.size)} ({bundle.size:,} bytes)",
         "target": manifest.target,
+        **({"needs": _system(system)} if system else {}),
         "engine": f"llama.cpp {manifest.engine.get('llama_cpp', '?')}",
         "stored": f"launcher {size(stored(LAUNCHER))}, engine {size(stored(ENGINE_PREFIX))}, "
         f"licences {size(stored(LICENSE_PREFIX))}",
@@ -178,6 +182,12 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
     table(rows)
     if shape := Shape.from_facts(manifest.model or {}):
         _memory_table(shape, _reach(manifest.model or {}))
+
+
+def _system(needs: Mapping[str, str]) -> str:
+    """The oldest system libraries that will do, as measured on the programs inside."""
+    glibc = f"glibc {needs['GLIBC']} or newer" if "GLIBC" in needs else ""
+    return ", ".join(filter(None, (glibc, f"libstdc++ with GLIBCXX_{needs['GLIBCXX']}" if "GLIBCXX" in needs else "")))
 
 
 def _model_rows(facts: Mapping[str, Any]) -> dict[str, str]:
