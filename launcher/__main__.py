@@ -126,7 +126,11 @@ def _place(bundle: Bundle, env: MutableMapping[str, str]) -> "Place":
 
     forget_engine_settings(env)
     if getattr(sys, "frozen", False):
-        return Place(bundle=bundle, cache=Path(sys.executable).parent.parent, env=env)
+        from launcher.tidy import hold
+
+        own = Path(sys.executable).parent
+        hold(own)
+        return Place(bundle=bundle, cache=own.parent, env=env)
     from runtime.paths import run_cache
 
     return Place(bundle=bundle, cache=run_cache(env), env=env)

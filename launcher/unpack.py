@@ -4,6 +4,8 @@
 <run cache>/engine-<16 hex>.lock held while unpacking
 <run cache>/engine-<16 hex>.work filled, flushed to disk, then renamed to the final name
 <run cache>/file-<16 hex>.gguf   a single file; the name is from its own hash; .lock and .work as above
+
+What earlier versions left there goes when this one unpacks (launcher.tidy).
 """
 
 import contextlib
@@ -12,6 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher.tidy import hold, sweep
 from runtime.bundle import ENGINE_PREFIX, Bundle, Member
 from runtime.errors import CacheError, ModelError
 
@@ -26,12 +29,14 @@ def unpack_engine(bundle: Bundle, root: Path) -> Path:
     if not members:
         raise ModelError(f"{bundle.path} carries no engine", "build it again")
     folder = root / f"engine-{_key(members)}"
-    if _complete(folder, members):
+    if _complete(folder, members) and hold(folder):
         return folder
     try:
         with _lock(folder.with_suffix(".lock")):
-            if not _complete(folder, members):
+            if not (_complete(folder, members) and hold(folder)):
                 _unpack(bundle, members, folder)
+                hold(folder)
+                sweep(root)
     except OSError as error:
         problem = f"cannot unpack the engine to {folder}: {(error.strerror or str(error)).lower()}"
         raise CacheError(problem, "set QWENFILE_CACHE to a folder of your own with 100 MB free") from error
@@ -42,7 +47,7 @@ def unpack_file(bundle: Bundle, member: Member, root: Path) -> Path:
     """A stored member as a file of the run cache, unpacked unless it is there. Raises CacheError, ModelError."""
     path = root / f"file-{member.sha256[:16]}{Path(member.name).suffix}"
     try:
-        if path.is_file() and path.stat().st_size == member.length:
+        if path.is_file() and path.stat().st_size == member.length and hold(path):
             return path
         with _lock(path.with_suffix(".lock")):
             work = path.with_suffix(".work")
@@ -51,6 +56,7 @@ def unpack_file(bundle: Bundle, member: Member, root: Path) -> Path:
             work.chmod(0o400)
             _flush(work)
             work.replace(path)
+            hold(path)
     except OSError as error:
         problem = f"cannot unpack {member.name} to {path}: {(error.strerror or str(error)).lower()}"
         room = f"{member.length // 2**20 + 1} MB"

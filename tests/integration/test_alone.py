@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from launcher.tidy import sweep
 from tests.integration.conftest import TIMEOUT, Runner
+from tests.integration.server import Server
 
 NOBODY = 65534
 QUESTION = ("--cli", "-p", "What is the capital of France?", "--temp", "0")
@@ -79,6 +81,41 @@ def test_a_second_start_writes_nothing(run: Runner, alone: Path, tmp_path: Path)
     files = {name for name in before if (tmp_path / name).is_file()}
     assert {name: after[name] for name in files} == {name: before[name] for name in files}
     assert list(temporary.iterdir()) == list(home.iterdir()) == []
+
+
+def folders(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.iterdir() if path.is_dir())
+
+
+def test_a_first_start_takes_away_what_nothing_has_used_for_a_month(run: Runner, alone: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    old = [cache / "launcher-0123456789abcdef/_internal", cache / "engine-0123456789abcdef"]
+    for folder in old:
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    cache.chmod(0o700)
+    for folder in folders(cache):
+        os.utime(folder, (0, 0))
+    assert run(alone, *QUESTION, QWENFILE_CACHE=str(cache)).out == ANSWER
+    assert not any(folder.exists() for folder in old)
+    assert [path.name.split("-")[0] for path in folders(cache)] == ["engine", "launcher"]
+
+
+def test_what_a_running_bundle_uses_is_never_taken_away(run: Runner, alone: Path, tmp_path: Path) -> None:
+    """The same rule, asked by this process, while a server runs out of folders that look old, and after its end."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    with Server(alone, run, QWENFILE_CACHE=str(cache)) as server:
+        used = folders(cache)
+        assert len(used) == 2
+        for folder in used:
+            os.utime(folder, (0, 0))
+        sweep(cache)
+        assert folders(cache) == used
+        server.child.terminate()
+        server.child.communicate(timeout=TIMEOUT)
+    sweep(cache)
+    assert folders(cache) == []
 
 
 def test_from_a_read_only_folder(run: Runner, alone: Path) -> None:
