@@ -68,7 +68,7 @@ def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
     from bundler import base, report
 
     cache = build_cache(env)
-    parts = base.ingredients(cache, asked.target or host_target(), asked.engine, asked.stub)
+    parts = base.ingredients(cache, asked.target or host_target(), asked.engine, asked.stub, asked.python)
     path = base.build(parts, cache, lambda step: report.say(f"base: {step}"), force=asked.force)
     report.table({"base": str(path), "size": report.size(path.stat().st_size)})
 

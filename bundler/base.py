@@ -12,13 +12,13 @@ Cache layout, below the build cache (`engine/` and `stub/` are made by build_scr
 import hashlib
 import importlib.metadata
 import json
-import platform
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.interpreter import Interpreter, interpreter
 from bundler.writer import create
 from runtime.bundle import ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Manifest
 from runtime.errors import QwenfileError
@@ -39,11 +39,12 @@ BUILD_HINT = "run 'python3 build_scripts/demo.py', or name one with --base"
 
 @dataclass(frozen=True, kw_only=True)
 class Ingredients:
-    """What a base is made of: an engine folder, a stub file, and the launcher's sources in this package."""
+    """What a base is made of: an engine folder, a stub file, a Python, and the launcher's sources in this package."""
 
     target: str
     engine: Path
     stub: Path
+    python: Interpreter
 
     def key(self) -> str:
         """16 hex digits over every input: engine, stub, launcher sources, frozen packages, Python, PyInstaller."""
@@ -54,11 +55,11 @@ class Ingredients:
             self.engine.name,
             (self.engine / "engine.json").read_text(),
             hashlib.sha256(self.stub.read_bytes()).hexdigest(),
-            platform.python_version(),
+            self.python.version,
             *(f"{name} {importlib.metadata.version(name)}" for name in ("pyinstaller", *FROZEN_PACKAGES)),
         ):
             digest.update(line.encode() + b"\0")
-        sources = [SOURCES / "bundler/base.py", SOURCES / "bundler/freeze.py", SOURCES / "LICENSE"]
+        sources = [*(SOURCES / f"bundler/{name}.py" for name in ("base", "freeze", "interpreter")), SOURCES / "LICENSE"]
         for package in ("launcher", "runtime"):
             sources += sorted((SOURCES / package).glob("*.py"))
         for source in sources:
@@ -75,8 +76,10 @@ def pointed(folder: Path, target: str) -> Path | None:
     return path if path.exists() else None
 
 
-def ingredients(cache: Path, target: str, engine: Path | None = None, stub: Path | None = None) -> Ingredients:
-    """The named or else the newest engine and stub for `target`. Raises QwenfileError if one is missing."""
+def ingredients(
+    cache: Path, target: str, engine: Path | None = None, stub: Path | None = None, python: Path | None = None
+) -> Ingredients:
+    """The named or else the newest engine, stub and Python for `target`. Raises QwenfileError if one is missing."""
     engine = engine or pointed(cache / "engine", target)
     if stub is None and (folder := pointed(cache / "stub", target)) is not None:
         stub = folder / "stub" if folder.is_dir() else folder
@@ -84,7 +87,7 @@ def ingredients(cache: Path, target: str, engine: Path | None = None, stub: Path
         raise QwenfileError(f"there is no engine for {target}", "run 'python3 build_scripts/demo.py', or name --engine")
     if stub is None or not stub.is_file():
         raise QwenfileError(f"there is no stub for {target}", "run 'python3 build_scripts/demo.py', or name --stub")
-    return Ingredients(target=target, engine=engine, stub=stub)
+    return Ingredients(target=target, engine=engine, stub=stub, python=interpreter(cache, target, python))
 
 
 def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, force: bool = False) -> Path:
@@ -97,9 +100,9 @@ def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, for
     if force or not out.exists():
         with tempfile.TemporaryDirectory(prefix="freeze-", dir=cache) as work:
             report("freezing the launcher")
-            folder = freeze(Path(work) / "work", Path(work) / "dist")
+            folder = freeze(Path(work) / "work", Path(work) / "dist", python=parts.python)
             report("writing the base")
-            licenses = sorted({*_licenses(parts), *_system_licenses(folder)})
+            licenses = sorted({*_licenses(parts), *_system_licenses(folder, parts.python)})
             tar = Path(work) / LAUNCHER
             launcher_tar(folder, tar)
             _write(parts, tar, licenses, out)
@@ -135,13 +138,7 @@ def _write(parts: Ingredients, tar: Path, licenses: Iterable[tuple[str, bytes]],
 def _licenses(parts: Ingredients) -> Iterator[tuple[str, bytes]]:
     """(name, text) of every licence that a base must carry."""
     yield "qwenfile.txt", (SOURCES / "LICENSE").read_bytes()
-    stdlib = Path(sysconfig.get_path("stdlib"))
-    for place in (stdlib / "LICENSE.txt", stdlib.parent.parent / "LICENSE"):
-        if place.is_file():
-            yield "python.txt", place.read_bytes()
-            break
-    else:
-        raise QwenfileError(f"there is no licence text of Python in {stdlib}", "install Python with its LICENSE.txt")
+    yield "python.txt", parts.python.license_text("python") or _this_pythons_license()
     for part, folder in (("engine", parts.engine / "licenses"), ("stub", parts.stub.parent / "licenses")):
         for file in sorted(folder.iterdir()):
             yield f"{part}-{file.name}", file.read_bytes()
@@ -152,7 +149,15 @@ def _licenses(parts: Ingredients) -> Iterator[tuple[str, bytes]]:
                 yield f"{package.lower()}-{name}.txt", entry.read_binary()
 
 
-def _system_licenses(frozen: Path) -> Iterator[tuple[str, bytes]]:
+def _this_pythons_license() -> bytes:
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    for place in (stdlib / "LICENSE.txt", stdlib.parent.parent / "LICENSE"):
+        if place.is_file():
+            return place.read_bytes()
+    raise QwenfileError(f"there is no licence text of Python in {stdlib}", "install Python with its LICENSE.txt")
+
+
+def _system_licenses(frozen: Path, python: Interpreter) -> Iterator[tuple[str, bytes]]:
     """(name, text) of the licences of system libraries in the frozen launcher. Raises QwenfileError if one has none."""
     for library in sorted((frozen / "_internal").glob("lib*.so*")):
         name = library.name.split(".")[0]
@@ -164,7 +169,7 @@ def _system_licenses(frozen: Path) -> Iterator[tuple[str, bytes]]:
             for file in sorted(SYSTEM_LICENSES.glob(pattern))
             if file.name.upper().startswith(("COPYRIGHT", "COPYING", "LICENSE"))
         )
-        text = next(texts, None)
+        text = python.license_text(name) or next(texts, None)
         if text is None:
             raise QwenfileError(
                 f"the frozen launcher holds {library.name}, whose licence text is nowhere on this system",

@@ -13,10 +13,10 @@ import pkgutil
 import pprint
 import re
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
+from bundler.interpreter import Interpreter, this_python
 from runtime.errors import QwenfileError
 
 SOURCES = Path(__file__).resolve().parent.parent
@@ -80,25 +80,26 @@ raise SystemExit(main())
 """
 
 
-def freeze(work: Path, dist: Path, main: str = MAIN) -> Path:
+def freeze(work: Path, dist: Path, main: str = MAIN, python: Interpreter | None = None) -> Path:
     """Freeze launcher/ and runtime/ into `dist`/launcher/; returns that folder. `work` takes intermediate files.
 
     The program is `launcher`, beside it lies `_internal/`. `main`: the source of another program to freeze instead.
-    Raises QwenfileError with PyInstaller's last lines.
+    `python`: the one to freeze, by default the one that runs this. Raises QwenfileError with PyInstaller's last lines.
     """
+    python = python or this_python()
     work.mkdir(parents=True, exist_ok=True)
     entry = work / "entry.py"
     entry.write_text(ENTRY + main)
     spec = work / f"{NAME}.spec"
     spec.write_text(
         f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nfrom bundler.freeze import collect\n"
-        f"collect({str(entry)!r}, {str(work)!r})\n"
+        f"collect({str(entry)!r}, {str(work)!r}, {str(python.foreign or '')!r})\n"
     )
     options = ("--noconfirm", "--clean", "--log-level", "WARN", "--distpath", dist, "--workpath", work / "pyinstaller")
     result = subprocess.run(
-        [sys.executable, "-m", "PyInstaller", *options, spec],
+        [*python.command, "-m", "PyInstaller", *options, spec],
         # The order of sets and the time of day must not reach the bytes.
-        env={**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "315532800"},
+        env={**os.environ, **python.env, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "315532800"},
         cwd=work,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -128,8 +129,8 @@ def launcher_tar(folder: Path, out: Path) -> None:
             tar.addfile(info, io.BytesIO(content))
 
 
-def collect(entry: str, work: str) -> None:
-    """What the spec file does; runs inside PyInstaller."""
+def collect(entry: str, work: str, foreign: str) -> None:
+    """What the spec file does; runs inside PyInstaller. `foreign`: a folder of another system's binaries, or empty."""
     from PyInstaller.building.api import COLLECT, EXE, PYZ
     from PyInstaller.building.build_main import Analysis
 
@@ -150,6 +151,10 @@ def collect(entry: str, work: str) -> None:
     ]
     scripts = [script for script in analysis.scripts if script[0] not in UNUSED_HOOKS]
     datas = [data for data in analysis.datas if _wanted_data(data[0])]
+    binaries = analysis.binaries
+    if foreign:
+        binaries = [_counterpart(binary, Path(foreign)) for binary in binaries]
+        EXE._bootloader_file = lambda *_: str(Path(foreign) / "bootloader" / "run")
     program = EXE(
         PYZ(pure),
         scripts,
@@ -160,7 +165,18 @@ def collect(entry: str, work: str) -> None:
         console=True,
         contents_directory="_internal",
     )
-    COLLECT(program, analysis.binaries, datas, strip=True, name=NAME)
+    COLLECT(program, binaries, datas, strip=True, name=NAME)
+
+
+def _counterpart(binary: tuple[str, str, str], foreign: Path) -> tuple[str, str, str]:
+    """The same shared library or extension module for the other system. Raises QwenfileError if there is none."""
+    name, _, kind = binary
+    inside, file = Path(name).parent, Path(name).name
+    module = re.fullmatch(r"(\w+)\.cpython-\d+-[\w-]+\.so", file)
+    found = list((foreign / "lib-dynload").glob(f"{module[1]}.cpython-*.so")) if module else [foreign / "lib" / file]
+    if len(found) != 1 or not found[0].is_file():
+        raise QwenfileError(f"{foreign} has no counterpart of {name}")
+    return str(inside / found[0].name), str(found[0]), kind
 
 
 def _wanted_data(name: str) -> bool:

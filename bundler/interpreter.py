@@ -1,0 +1,83 @@
+"""The Python that gets frozen into a launcher: the one that runs this, or one made for another or an older system.
+
+build_scripts/build_python.py makes the latter, in the build cache at python/<target>-<key>/, with a python.json:
+
+    {"version": "3.11.2", "command": ["bin/python3.11"], "library_path": "lib"}       a Python that runs here
+    {"version": "3.11.2", "host": "linux-x86_64-<key>"}                               one that does not
+
+The second holds binaries alone, as the first has them: lib/ (shared libraries), lib-dynload/ (extension modules),
+bootloader/run (PyInstaller's), tools/ (objcopy and strip for them). PyInstaller runs on the first, and takes these in
+place of that one's own. Both hold licenses/.
+"""
+
+import json
+import platform
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.errors import QwenfileError
+from runtime.paths import host_target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """`command` runs it here, with `env` added; `foreign`: the folder of binaries to take in place of its own."""
+
+    version: str
+    command: tuple[str, ...]
+    licenses: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    foreign: Path | None = None
+
+    def license_text(self, name: str) -> bytes | None:
+        """The licence `name`.txt that came with it."""
+        file = self.licenses / f"{name}.txt" if self.licenses else None
+        return file.read_bytes() if file and file.is_file() else None
+
+
+def this_python() -> Interpreter:
+    """The Python that runs this."""
+    return Interpreter(version=platform.python_version(), command=(sys.executable,))
+
+
+def interpreter(cache: Path, target: str, folder: Path | None) -> Interpreter:
+    """The Python in `folder`; without one, this Python or the newest made for `target`. Raises QwenfileError."""
+    if folder is None and target == host_target():
+        return this_python()
+    remedy = f"run 'python build_scripts/build_python.py --target {target}', or name --python"
+    if folder is None:
+        try:
+            folder = cache / "python" / (cache / "python" / f"{target}.current").read_text().strip()
+        except OSError:
+            raise QwenfileError(f"there is no Python to freeze for {target}", remedy) from None
+    try:
+        facts = json.loads((folder / "python.json").read_text())
+        version = str(facts["version"])
+        if "host" not in facts:
+            return _runnable(folder, version, facts)
+        host = folder.parent / str(facts["host"])
+        base = _runnable(host, version, json.loads((host / "python.json").read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise QwenfileError(f"{folder} holds no Python to freeze ({error})", remedy) from None
+    path = {"PATH": f"{folder / 'tools'}:/usr/local/bin:/usr/bin:/bin"}
+    return Interpreter(
+        version=f"{version} {folder.name}",
+        command=base.command,
+        licenses=folder / "licenses",
+        env={**base.env, **path},
+        foreign=folder,
+    )
+
+
+def _runnable(folder: Path, version: str, facts: Mapping[str, list[str] | str]) -> Interpreter:
+    program, *arguments = facts["command"]
+    packages = sysconfig.get_path("purelib")  # PyInstaller and what it freezes are Python alone, but for its bootloader
+    return Interpreter(
+        version=f"{version} {folder.name}",
+        command=(str(folder / program), *arguments),
+        licenses=folder / "licenses",
+        env={"PYTHONPATH": packages, "LD_LIBRARY_PATH": str(folder / str(facts["library_path"]))},
+    )
