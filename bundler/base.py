@@ -117,7 +117,7 @@ def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, for
 
 def _write(parts: Ingredients, tar: Path, licenses: Iterable[tuple[str, bytes]], out: Path) -> None:
     with create(out, force=True) as writer:
-        stub_size, stub_sha256 = writer.add_stub(parts.stub.read_bytes())
+        stub_size, stub_sha256 = writer.add_stub(parts.stub.read_bytes(), parts.target)
         writer.add(LAUNCHER, tar.read_bytes())
         for file in sorted((parts.engine / "lib").iterdir()):
             writer.add(ENGINE_PREFIX + file.name, file.read_bytes(), compress=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bundler.archive import header_size, local_header
+from bundler.platforms import platform_of
 from bundler.writer import Progress, Source, create, write_tail
 from runtime.bundle import ADAPTER_PREFIX, ARGS, DRAFT, MANIFEST, MODEL, Bundle, Header, Manifest, Member
 from runtime.errors import QwenfileError, UsageError
@@ -68,6 +69,7 @@ def set_args(bundle: Bundle, text: str) -> None:
                 os.pwrite(fd, header.pack(), header.position)
                 os.fsync(fd)
             os.ftruncate(fd, end)
+            platform_of(bundle.manifest.target).finish(fd, end)
     except OSError as error:
         raise QwenfileError(f"cannot change {bundle.path}: {error.strerror}", "is it open for writing?") from None
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bundler.archive import central_directory, local_header
+from bundler.platforms import platform_of
 from bundler.writer import Progress, stub_sha256
 from runtime.bundle import CHUNK, LAUNCHER, MANIFEST, Bundle, Member
 from runtime.errors import ModelError, QwenfileError
@@ -40,6 +41,8 @@ def verify_bytes(bundle: Bundle, progress: Progress) -> None:
             )
         if found != directory:
             raise ModelError(f"{bundle.path} has a damaged ZIP directory", "copy the file again")
+        if not platform_of(manifest.target).is_intact(fd):
+            raise ModelError(f"{bundle.path} has a damaged signature", "copy the file again")
 
 
 def verify_weights_beside(bundle: Bundle, progress: Progress) -> Path:
@@ -92,7 +95,11 @@ def _verify_header(bundle: Bundle, fd: int) -> None:
     ).pack()
     if os.pread(fd, len(expected), bundle.header.position) != expected:
         raise ModelError(f"{bundle.path} has a damaged header in its stub", "copy the file again")
-    if stub_sha256(os.pread(fd, manifest.stub_size, 0), bundle.header) != manifest.stub_sha256:
+    try:
+        digest = stub_sha256(os.pread(fd, manifest.stub_size, 0), bundle.header, manifest.target)
+    except ValueError as error:
+        raise ModelError(f"{bundle.path} has a damaged stub ({error})", "copy the file again") from None
+    if digest != manifest.stub_sha256:
         raise ModelError(f"{bundle.path} has a damaged stub (its SHA-256 differs)", "copy the file again")
 
 

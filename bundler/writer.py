@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from bundler.archive import central_directory, header_size, local_header
+from bundler.platforms import platform_of
 from runtime.bundle import ALIGNMENT, CHUNK, HEADER, HEADER_SEARCH, LAUNCHER, MANIFEST, Bundle, Header, Manifest, Member
 from runtime.errors import ModelError, QwenfileError, UsageError
 
@@ -59,11 +60,11 @@ class BundleWriter:
         self.members: list[Member] = []
         self._header: Header | None = None
 
-    def add_stub(self, stub: bytes) -> tuple[int, str]:
-        """Write the stub; returns its size and the SHA-256 of it with an unfilled header, for the manifest."""
+    def add_stub(self, stub: bytes, target: str) -> tuple[int, str]:
+        """Write the stub; returns its size and the SHA-256 of it with nothing filled in, for the manifest."""
         self._header = Header.find(stub[:HEADER_SEARCH], self._out)
         self._write(stub)
-        return len(stub), stub_sha256(stub, self._header)
+        return len(stub), stub_sha256(stub, self._header, target)
 
     def add(self, name: str, content: bytes, *, compress: bool = False) -> None:
         """Add a small member. Raises ValueError if the name is taken."""
@@ -120,6 +121,7 @@ class BundleWriter:
             self._fd, self._position, self._header, replace(manifest, members=tuple(self.members))
         )
         os.pwrite(self._fd, self._header.pack(), self._header.position)
+        platform_of(manifest.target).finish(self._fd, self._position)
 
     def _write(self, data: bytes) -> None:
         self._write_at(data, self._position)
@@ -177,10 +179,11 @@ class BundleWriter:
         return sha256.hexdigest(), crc32
 
 
-def stub_sha256(stub: bytes, header: Header) -> str:
-    """SHA-256 (hex) of a stub whose header is unfilled, whatever a builder has written into it."""
+def stub_sha256(stub: bytes, header: Header, target: str) -> str:
+    """SHA-256 (hex) of a stub with nothing filled in, whatever builders and signing tools have written into it."""
     unfilled = Header(position=header.position).pack()
-    return hashlib.sha256(stub[: header.position] + unfilled + stub[header.position + HEADER.size :]).hexdigest()
+    stub = stub[: header.position] + unfilled + stub[header.position + HEADER.size :]
+    return hashlib.sha256(platform_of(target).stub_identity(stub)).hexdigest()
 
 
 def write_tail(fd: int, position: int, header: Header, manifest: Manifest) -> tuple[int, Header]:

@@ -17,6 +17,15 @@ class Platform(Protocol):
     MAX_BUNDLE: int | None
     """The largest bundle in bytes that the system starts; None: no limit."""
 
+    def stub_identity(self, stub: bytes) -> bytes:
+        """The stub with zeros for what `finish` or signing tools write into it. Raises ValueError if it is no stub."""
+
+    def finish(self, fd: int, end: int) -> None:
+        """What the system wants of a whole file, after a change too. `end`: bytes up to the archive's end."""
+
+    def is_intact(self, fd: int) -> bool:
+        """Whether what `finish` wrote is still there."""
+
 
 _PLATFORMS: tuple[Platform, ...] = (linux, macos)
 

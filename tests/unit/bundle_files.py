@@ -16,7 +16,7 @@ def ignore(count: int) -> None:
 def make_base(path: Path, launcher: bytes = b"launcher one", target: str = "linux-x86_64") -> Bundle:
     stub = bytes(range(256)) * 4 + Header(position=STUB_HEADER_AT).pack() + b"code" * 100
     with writer.create(path, force=True) as out:
-        stub_size, stub_sha256 = out.add_stub(stub)
+        stub_size, stub_sha256 = out.add_stub(stub, target)
         out.add(LAUNCHER, launcher * 50)
         out.add("engine/libengine.so", b"engine" * 1000, compress=True)
         out.add("licenses/x.txt", b"free", compress=True)

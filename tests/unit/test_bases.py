@@ -14,7 +14,7 @@ from runtime.errors import ModelError, UsageError
 from runtime.paths import host_target
 from tests.unit.bundle_files import ignore, make_base, order
 
-OTHER = "macos-arm64"
+OTHER = "linux-aarch64"
 
 
 def build_options(*arguments: str) -> Build:
@@ -30,7 +30,7 @@ def release(tmp_path: Path) -> Path:
     folder.mkdir()
     names = [
         make_base(folder / "linux-x86_64.base").path,
-        make_base(folder / "macos-arm64-0123456789abcdef.base", target=OTHER).path,
+        make_base(folder / "linux-aarch64-0123456789abcdef.base", target=OTHER).path,
     ]
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in names]
     (folder / "SHA256SUMS").write_text("".join(lines))
@@ -38,7 +38,7 @@ def release(tmp_path: Path) -> Path:
 
 
 def test_a_release_folder_has_a_base_for_each_target(tmp_path: Path, release: Path) -> None:
-    for target, name in (("linux-x86_64", "linux-x86_64.base"), (OTHER, "macos-arm64-0123456789abcdef.base")):
+    for target, name in (("linux-x86_64", "linux-x86_64.base"), (OTHER, "linux-aarch64-0123456789abcdef.base")):
         assert bases.find(tmp_path, target, folder=release).path == release / name
 
 
@@ -62,13 +62,13 @@ def test_a_wrong_sum_and_a_missing_one_are_told(tmp_path: Path, release: Path) -
 
 
 def test_two_bases_for_one_target_are_a_question(tmp_path: Path, release: Path) -> None:
-    make_base(release / "macos-arm64-new.base", target=OTHER)
-    with pytest.raises(UsageError, match=re.escape("several bases for macos-arm64: macos-arm64-0")):
+    make_base(release / "linux-aarch64-new.base", target=OTHER)
+    with pytest.raises(UsageError, match=re.escape("several bases for linux-aarch64: linux-aarch64-0")):
         bases.find(tmp_path, OTHER, folder=release)
 
 
 def test_a_missing_base_says_how_to_get_it(tmp_path: Path, release: Path) -> None:
-    foreign = next(target for target in ("macos-x86_64", OTHER) if target != host_target())
+    foreign = next(target for target in ("macos-x86_64", "macos-arm64") if target != host_target())
     with pytest.raises(UsageError, match=f"no base for {foreign}.*download {foreign}.base from a release"):
         bases.find(tmp_path, foreign)
     with pytest.raises(UsageError, match="holds no base for macos-x86_64"):
@@ -141,11 +141,12 @@ def test_a_base_says_by_itself_which_target_it_is_for(tmp_path: Path) -> None:
 
 
 def test_names_of_outputs(tmp_path: Path) -> None:
-    assert _outs(build_options(), "Qwen3 0.6B", [OTHER]) == [Path("qwen3-0.6b.command")]
+    assert _outs(build_options(), "Qwen3 0.6B", [OTHER]) == [Path("qwen3-0.6b.run")]
+    assert _outs(build_options(), "Qwen3 0.6B", ["macos-arm64"]) == [Path("qwen3-0.6b.command")]
     both = ["linux-x86_64", OTHER]
     assert _outs(build_options("-o", str(tmp_path)), "Qwen3 0.6B", both) == [
         tmp_path / "qwen3-0.6b-linux-x86_64.run",
-        tmp_path / "qwen3-0.6b-macos-arm64.command",
+        tmp_path / "qwen3-0.6b-linux-aarch64.run",
     ]
     with pytest.raises(UsageError, match="2 bundles are to be written"):
         _outs(build_options("-o", "x.run"), "Qwen3 0.6B", both)

@@ -17,13 +17,13 @@ from runtime.errors import CacheError, ExitCode, ModelError
 def make_bundle(path: Path, **engine: bytes) -> Bundle:
     stub = bytes(1024) + Header(position=1024).pack()
     with writer.create(path, force=True) as out:
-        stub_size, stub_sha256 = out.add_stub(stub)
+        stub_size, stub_sha256 = out.add_stub(stub, "linux-x86_64")
         out.add(LAUNCHER, b"tar")
         for name, content in engine.items():
             out.add(f"engine/{name}", content, compress=True)
         out.finish(
             Manifest(
-                target="t", qwenfile="0", engine={}, name="n", stub_size=stub_size, stub_sha256=stub_sha256
+                target="linux-x86_64", qwenfile="0", engine={}, name="n", stub_size=stub_size, stub_sha256=stub_sha256
             )
         )  # fmt: skip
     return Bundle.open(path)
