@@ -136,6 +136,12 @@ class Engine:
         """All error lines since the last start as they were logged, oldest first."""
         return tuple(_text(self._library.engine_last_error).splitlines())
 
+    def last_words(self) -> str:
+        """Why the engine is giving up, for a handler of SIGABRT; "" when it isn't."""
+        if not hasattr(self._library, "engine_last_words"):
+            return ""
+        return _one_line(_text(self._library.engine_last_words))
+
     def stop(self, timeout: float) -> int:
         """End the server and return its exit code. Safe at any time, also when the start failed or never came.
 

@@ -84,6 +84,9 @@ ENGINE_API void engine_stop(void);
 // The error lines logged since engine_serve was called, oldest first, at most 32.
 ENGINE_API int engine_last_error(char * text, size_t size);
 
+// Why the engine is about to end the process by abort(), for a handler of SIGABRT; "" when it isn't. Allocates nothing.
+ENGINE_API int engine_last_words(char * text, size_t size);
+
 // The engine's log goes to standard error (on != 0) or nowhere (the default).
 ENGINE_API void engine_verbose(int on);
 
