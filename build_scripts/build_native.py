@@ -1,6 +1,7 @@
 """Build the engine: llama.cpp with our C ABI, as a folder of libraries in the build cache.
 
-    python build_scripts/build_native.py [--target T] [--backend B] [--fast] [--bare] [--no-webui] [--force]
+    python build_scripts/build_native.py [--target T] [--portable] [--backend B] [--fast] [--bare] [--no-webui]
+                                         [--force]
 
 Runs inside the project's virtual environment (cmake, ninja and node come from wheels) and needs a C and a C++
 compiler; what each target needs is in toolchains.py. The last line on standard output is the engine's folder; its name
@@ -9,7 +10,7 @@ holds a key of every input, so a second run with nothing changed only looks. In 
     downloads/ source-*/ webui-*/      llama_source.py, build_webui.py
     native/<target>/                   where the compiler works
     logs/                              what compilers and npm said
-    engine/<target>.current            name of the newest engine
+    engine/<target>.current            name of the newest engine; --portable: engine/<target>-portable.current
     engine/<target>-<key>/lib/         libengine, llama.cpp, one CPU library per variant, flags.json
     engine/<target>-<key>/licenses/
     engine/<target>-<key>/engine.json  what it was made of; "release": false for --fast and --no-webui
@@ -99,6 +100,11 @@ class Plan:
         return self.tools.target
 
     @property
+    def variant(self) -> str:
+        """The target, and whether it is for older systems than this one."""
+        return self.target + ("-portable" if self.tools.native and self.tools.sysroot else "")
+
+    @property
     def options(self) -> dict[str, str]:
         fast = {"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {}
         return OPTIONS | fast | dict(self.tools.options) | dict(self.gpu.options)
@@ -108,13 +114,17 @@ class Plan:
         """What tests and benchmarks need of a GPU backend is the engine's own library."""
         return self.options | gpu_backends.OFF | {"GGML_CPU": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
 
+    def _keyed(self, options: dict[str, str]) -> dict[str, str]:
+        """Options without the place of the cache, which does not reach the result."""
+        return {name: value.replace(str(self.cache), "CACHE") for name, value in options.items()}
+
     @functools.cached_property
     def key(self) -> str:
         """16 hex digits over every input of the engine."""
         inputs = {
             "source": SDIST_SHA256,
             "target": self.target,
-            "options": self.options,
+            "options": self._keyed(self.options),
             "compilers": dict(self.tools.compilers),
             "gpu": self.gpu.inputs,
             "webui": webui_key() if self.webui else "",
@@ -125,7 +135,7 @@ class Plan:
 
     @functools.cached_property
     def bare_key(self) -> str:
-        inputs = [SDIST_SHA256, self.bare_options, dict(self.tools.compilers), _sha256(Path(__file__))]
+        inputs = [SDIST_SHA256, self._keyed(self.bare_options), dict(self.tools.compilers), _sha256(Path(__file__))]
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -135,7 +145,7 @@ class Plan:
     @property
     def tree(self) -> Path:
         """Where the compiler works; kept, so that the next build compiles only what changed."""
-        return self.cache / "native" / (self.target + ("-fast" if self.fast else ""))
+        return self.cache / "native" / (self.variant + ("-fast" if self.fast else ""))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", default=host_target(), metavar="T", help="the system to build for (%(default)s)")
     parser.add_argument("--backend", choices=gpu_backends.BACKENDS, help="default: vulkan where it can be built")
     parser.add_argument("--cuda-arch", default="", metavar="A;B", help="CUDA architectures, as CMake names them")
+    parser.add_argument("--portable", action="store_true", help="for Linux of Debian 11's age too (sysroot.py)")
     parser.add_argument("--fast", action="store_true", help="one CPU variant only; not for release")
     parser.add_argument("--bare", action="store_true", help="also build unmodified llama.cpp programs (benchmark)")
     parser.add_argument("--no-webui", action="store_true", help="leave out the web UI; not for release")
@@ -150,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         cache = build_cache(os.environ)
-        tools = toolchain(arguments.target)
+        tools = toolchain(arguments.target, portable=arguments.portable)
         standard = tools.target.startswith("linux-") and tools.native and not arguments.fast
         gpu = gpu_backends.choose(arguments.backend, standard=standard, cache=cache, architectures=arguments.cuda_arch)
         plan = Plan(
@@ -184,7 +195,7 @@ def _build(plan: Plan, steps: Steps, *, force: bool) -> None:
         _build_engine(plan, steps)
     else:
         steps.say(f"up to date ({plan.engine.name})")
-    pointer = f"{plan.target}{plan.gpu.suffix}.current"
+    pointer = f"{plan.variant}{plan.gpu.suffix}.current"
     write_text(plan.cache / "engine" / pointer, plan.engine.name + "\n")
 
 
@@ -192,6 +203,8 @@ def _build_engine(plan: Plan, steps: Steps) -> None:
     steps.say(f"building {plan.engine.name}; the compiler's output goes to {steps.log}")
     llama = source(plan.cache, steps)
     tree = plan.tree
+    if plan.tools.sysroot:
+        plan.tools.sysroot.make(steps)
     _forget_other_inputs(plan, tree)
     _configure(plan, steps, NATIVE, tree, plan.options | {"LLAMA_DIR": str(llama)})
     with concurrent.futures.ThreadPoolExecutor(1) as beside:  # npm waits for the network, compilers for the processor

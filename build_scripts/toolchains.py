@@ -8,14 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
-from runtime.paths import host_target  # noqa: E402
+from runtime.paths import build_cache, host_target  # noqa: E402
 from steps import StepError  # noqa: E402
+from sysroot import PACKAGES, Sysroot  # noqa: E402
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Toolchain:
 
     `options` are CMake definitions that are put over build_native.py's own; `env` is added to the environment of
     cmake and ninja; `run` is put before a program of the target to run it here (an emulator), None where nothing can.
+    `sysroot`: the older system that is compiled against; it must be made before.
     """
 
     target: str
@@ -31,6 +33,7 @@ class Toolchain:
     options: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     run: tuple[str, ...] | None = ()
+    sysroot: Sysroot | None = None
 
     @property
     def native(self) -> bool:
@@ -38,10 +41,19 @@ class Toolchain:
         return self.target == host_target()
 
 
-def toolchain(target: str) -> Toolchain:
-    """The tools for `target` on this machine. Raises StepError with the remedy when one is missing."""
+def toolchain(target: str, *, portable: bool = False) -> Toolchain:
+    """The tools for `target` on this machine. `portable`: for older systems than this one.
+
+    Raises StepError with the remedy when one is missing.
+    """
     if target == host_target():
-        return Toolchain(target=target, compilers=find_compilers())
+        compilers = find_compilers()
+        if not portable:
+            return Toolchain(target=target, compilers=compilers)
+        if target not in PACKAGES:
+            raise StepError(f"there is no older system to build for {target}; leave --portable away")
+        cc, cxx = compilers
+        return _for_older_linux(target, cc, cxx)
     if target not in CROSS:
         known = ", ".join(sorted({host_target(), *CROSS}))
         raise StepError(f"this machine, {host_target()}, cannot build the engine for {target}; it can for {known}")
@@ -77,21 +89,33 @@ def version_of(program: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.partition("\n")[0]
 
 
-def _linux_aarch64() -> Toolchain:
-    """Debian's cross compiler; its libraries serve the emulator, too."""
-    cc = find("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")
-    cxx = find("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+def _for_older_linux(target: str, cc: str, cxx: str) -> Toolchain:
+    """These compilers with the headers and libraries of Debian 11."""
+    sysroot = Sysroot(target=target, cache=build_cache(os.environ))
+    linker = " ".join(sysroot.link_flags)
     return Toolchain(
-        target="linux-aarch64",
+        target=target,
         compilers={program: version_of(program) for program in (cc, cxx)},
         options={
-            "CMAKE_SYSTEM_NAME": "Linux",
-            "CMAKE_SYSTEM_PROCESSOR": "aarch64",
             "CMAKE_C_COMPILER": cc,
             "CMAKE_CXX_COMPILER": cxx,
+            "CMAKE_C_FLAGS": " ".join(sysroot.compile_flags(cc, "c")),
+            "CMAKE_CXX_FLAGS": " ".join(sysroot.compile_flags(cxx, "c++")),
+            **{f"CMAKE_{kind}_LINKER_FLAGS": linker for kind in ("EXE", "SHARED", "MODULE")},
         },
-        run=(find("qemu-aarch64-static", "qemu-user-static"), "-L", "/usr/aarch64-linux-gnu"),
+        sysroot=sysroot,
     )
+
+
+def _linux_aarch64() -> Toolchain:
+    """Debian's cross compiler, for Debian 11, whose libraries serve the emulator, too."""
+    cc = find("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")
+    cxx = find("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+    emulator = find("qemu-aarch64-static", "qemu-user-static")
+    tools = _for_older_linux("linux-aarch64", cc, cxx)
+    assert tools.sysroot
+    system = {"CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": "aarch64"}
+    return replace(tools, options={**tools.options, **system}, run=(emulator, "-L", str(tools.sysroot.path)))
 
 
 # target -> its tools on a machine of another kind

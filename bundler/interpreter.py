@@ -17,6 +17,7 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from runtime.errors import QwenfileError
 from runtime.paths import host_target
@@ -72,7 +73,7 @@ def interpreter(cache: Path, target: str, folder: Path | None) -> Interpreter:
     )
 
 
-def _runnable(folder: Path, version: str, facts: Mapping[str, list[str] | str]) -> Interpreter:
+def _runnable(folder: Path, version: str, facts: Mapping[str, Any]) -> Interpreter:
     program, *arguments = facts["command"]
     packages = sysconfig.get_path("purelib")  # PyInstaller and what it freezes are Python alone, but for its bootloader
     return Interpreter(
