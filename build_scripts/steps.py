@@ -23,8 +23,9 @@ class StepError(Exception):
 class Steps:
     """Runs the steps of one build: `say` what happens, `run` programs with their output in the log."""
 
-    def __init__(self, log: Path, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, log: Path, stream: TextIO = sys.stderr, name: str = "engine") -> None:
         self.log = log
+        self._name = name
         self._stream = stream
         self._start = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,7 @@ class Steps:
 
     def say(self, text: str) -> None:
         seconds = int(time.monotonic() - self._start)
-        print(f"engine: {text} [{seconds // 60}:{seconds % 60:02d}]", file=self._stream, flush=True)
+        print(f"{self._name}: {text} [{seconds // 60}:{seconds % 60:02d}]", file=self._stream, flush=True)
 
     def run(self, what: str, command: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> None:
         """Run `command`; show ninja's progress. Raises StepError with the log's path and the last error line."""
@@ -67,7 +68,7 @@ class Steps:
             if at and time.monotonic() - shown >= pause:
                 shown = time.monotonic()
                 if self._stream.isatty():
-                    self._stream.write(f"\rengine: {what}, {at[1]} of {at[2]} ")
+                    self._stream.write(f"\r{self._name}: {what}, {at[1]} of {at[2]} ")
                     self._stream.flush()
                 else:
                     self.say(f"{what}, {at[1]} of {at[2]}")

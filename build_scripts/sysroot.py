@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cache = build_cache(os.environ)
         sysroot = Sysroot(target=target, cache=cache)
-        sysroot.make(Steps(cache / "logs" / f"sysroot-{target}.log"))
+        sysroot.make(Steps(cache / "logs" / f"sysroot-{target}.log", name="sysroot"))
     except (StepError, QwenfileError) as error:
         print(f"sysroot: {error}", file=sys.stderr)
         return 1

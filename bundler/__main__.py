@@ -69,7 +69,7 @@ def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
 
     cache = build_cache(env)
     parts = base.ingredients(cache, asked.target or host_target(), asked.engine, asked.stub, asked.python)
-    path = base.build(parts, cache, lambda step: report.say(f"base: {step}"), force=asked.force)
+    path = base.build(parts, cache, lambda step: report.say(f"base: {step}"), out=asked.out, force=asked.force)
     report.table({"base": str(path), "size": report.size(path.stat().st_size)})
 
 

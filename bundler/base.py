@@ -90,14 +90,18 @@ def ingredients(
     return Ingredients(target=target, engine=engine, stub=stub, python=interpreter(cache, target, python))
 
 
-def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, force: bool = False) -> Path:
-    """Freeze the launcher and write the base into the cache, unless it is there; returns its path."""
+def build(
+    parts: Ingredients, cache: Path, report: Callable[[str], None], *, out: Path | None = None, force: bool = False
+) -> Path:
+    """Freeze the launcher and write the base into the cache, unless it is there; returns its path.
+
+    `out`: write it there instead; the newest in the cache stays what it was."""
     from bundler.freeze import freeze, launcher_tar
 
     bases = cache / "bases"
     bases.mkdir(parents=True, exist_ok=True)
-    out = bases / f"{parts.target}-{parts.key()}.base"
-    if force or not out.exists():
+    path = out or bases / f"{parts.target}-{parts.key()}.base"
+    if force or out or not path.exists():
         with tempfile.TemporaryDirectory(prefix="freeze-", dir=cache) as work:
             report("freezing the launcher")
             folder = freeze(Path(work) / "work", Path(work) / "dist", python=parts.python)
@@ -105,14 +109,15 @@ def build(parts: Ingredients, cache: Path, report: Callable[[str], None], *, for
             licenses = sorted({*_licenses(parts), *_system_licenses(folder, parts.python)})
             tar = Path(work) / LAUNCHER
             launcher_tar(folder, tar)
-            _write(parts, tar, licenses, out)
+            _write(parts, tar, licenses, path)
     else:
         report("up to date")
-    current = bases / f"{parts.target}.current"
-    part = current.with_suffix(".part")
-    part.write_text(out.name + "\n")
-    part.replace(current)
-    return out
+    if out is None:
+        current = bases / f"{parts.target}.current"
+        part = current.with_suffix(".part")
+        part.write_text(path.name + "\n")
+        part.replace(current)
+    return path
 
 
 def _write(parts: Ingredients, tar: Path, licenses: Iterable[tuple[str, bytes]], out: Path) -> None:
