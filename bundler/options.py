@@ -213,7 +213,7 @@ def _add_base(base: argparse.ArgumentParser) -> None:
     build.add_argument("--engine", type=Path, metavar="DIR", help="default: the newest in the cache")
     build.add_argument("--stub", type=Path, metavar="FILE", help="default: the newest in the cache")
     build.add_argument("--python", type=Path, metavar="DIR", help="default: this one, or for other systems the newest")
-    build.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: the cache, as the newest for its target")
+    build.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: the cache, as its newest")
     build.add_argument("--force", action="store_true", help="build it again")
     build.set_defaults(kind=BuildBase)
     listing = commands.add_parser("list", help="list the bases in the cache")
