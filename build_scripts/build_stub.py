@@ -1,4 +1,5 @@
-"""Compile the stub, a bundle's first bytes, with the zig compiler of PyPI's `ziglang`: static, stripped, any Linux.
+"""Compile the stub, a bundle's first bytes, with the zig compiler of PyPI's `ziglang`: static, stripped; for any Linux,
+and for Windows 10 and later.
 
     python build_scripts/build_stub.py [--target linux-x86_64] [--force]
 
@@ -27,15 +28,21 @@ from runtime.paths import build_cache  # noqa: E402
 SOURCES = ROOT / "runtime" / "native" / "stub"
 
 # target -> what zig calls it
-TARGETS = {"linux-x86_64": "x86_64-linux-musl", "linux-aarch64": "aarch64-linux-musl"}
+TARGETS = {
+    "linux-x86_64": "x86_64-linux-musl",
+    "linux-aarch64": "aarch64-linux-musl",
+    "windows-x86_64": "x86_64-windows-gnu",
+}
+# What every system shares; the rest of SOURCES is for Linux, windows/ for Windows.
+SHARED = ("header.c", "sha256.c", "ustar.c")
 
-FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-fno-ident")
+FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-D__USE_MINGW_ANSI_STDIO=0", "-Wall", "-Wextra", "-Werror", "-fno-ident")
 SPEED = {"sha256.c": "-O2"}  # the one place where the first start spends time; the rest is for size
 SIZE = "-Os"
 LINK_FLAGS = ("-static", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
 
 # A bundle is looked at in its first 256 KiB, and every bundle carries this: a stub that grows is a mistake.
-MAX_SIZE = 64 * 1024
+MAX_SIZE = {"linux": 64 * 1024, "windows": 80 * 1024}
 
 
 def stub_key(target: str) -> str:
@@ -44,9 +51,16 @@ def stub_key(target: str) -> str:
     options = (*FLAGS, *SPEED.items(), SIZE, *LINK_FLAGS)
     for line in (TARGETS[target], importlib.metadata.version("ziglang"), repr(options)):
         digest.update(line.encode() + b"\0")
-    for source in sorted(SOURCES.glob("*.[ch]")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    for name in (*_sources(target), "stub.h", "windows/shared.h"):
+        digest.update(name.encode() + b"\0" + (SOURCES / name).read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _sources(target: str) -> list[str]:
+    """The C files of a target, relative to SOURCES."""
+    if target.startswith("windows-"):
+        return [*SHARED, *(f"windows/{path.name}" for path in sorted(SOURCES.glob("windows/*.c")))]
+    return [path.name for path in sorted(SOURCES.glob("*.c"))]
 
 
 def build_stub(target: str, env: Mapping[str, str], *, force: bool = False) -> Path:
@@ -54,10 +68,12 @@ def build_stub(target: str, env: Mapping[str, str], *, force: bool = False) -> P
     cache = build_cache(env)
     folder = cache / "stub" / f"{target}-{stub_key(target)}"
     stub = folder / "stub"
-    license_text = folder / "licenses" / "musl.txt"  # the stub is linked statically with musl
+    # what the stub is linked with statically
+    library, text = ("mingw-w64", "mingw/COPYING") if target.startswith("windows-") else ("musl", "musl/COPYRIGHT")
+    license_text = folder / "licenses" / f"{library}.txt"
     if force or not stub.is_file() or not license_text.is_file():
         license_text.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_zig_library() / "libc/musl/COPYRIGHT", license_text)
+        shutil.copyfile(_zig_library() / "libc" / text, license_text)
         with tempfile.TemporaryDirectory(prefix="stub-", dir=folder.parent) as work:
             built = _compile(target, Path(work), cache / "zig", env)
             built.replace(stub)
@@ -80,16 +96,17 @@ def _compile(target: str, work: Path, zig_cache: Path, env: Mapping[str, str]) -
     zig_env = {**env, "ZIG_GLOBAL_CACHE_DIR": str(zig_cache), "ZIG_LOCAL_CACHE_DIR": str(work / "zig")}
     compiler = (sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[target], *FLAGS)
     objects = []
-    for source in sorted(SOURCES.glob("*.c")):
+    for source in _sources(target):
         # Names relative to the sources: no path of this machine gets into the bytes.
-        objects.append(f"{source.stem}.o")
-        options = (SPEED.get(source.name, SIZE), "-c", source.name, "-o", str(work / objects[-1]))
+        objects.append(f"{Path(source).stem}.o")
+        options = (SPEED.get(source, SIZE), "-c", source, "-o", str(work / objects[-1]))
         _run((*compiler, *options), SOURCES, zig_env)
     stub = work / "stub"
     _run((*compiler, SIZE, *LINK_FLAGS, *objects, "-o", stub.name), work, zig_env)
     size = stub.stat().st_size
-    if size > MAX_SIZE:
-        raise QwenfileError(f"the stub for {target} has {size:,} bytes; {MAX_SIZE:,} are allowed")
+    limit = MAX_SIZE[target.partition("-")[0]]
+    if size > limit:
+        raise QwenfileError(f"the stub for {target} has {size:,} bytes; {limit:,} are allowed")
     return stub
 
 

@@ -3,46 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* The builder finds it by its magic, which stands nowhere else in this file. Volatile: the values change after
- * compilation. Until then all but magic and version is zero. */
-__attribute__((used, aligned(16))) static const volatile struct bundle_header HEADER = {
-    .magic = "\x89QWENFILE\r\n\x1a\n\0\0",
-    .version = 1,
-};
-_Static_assert(sizeof(struct bundle_header) == 88, "runtime/bundle.py writes 88 bytes");
-
-char reason[512];
-volatile sig_atomic_t interrupted;
-static const char *self = "qwenfile"; /* how messages call the bundle */
-
-enum result fail(enum result result, const char *format, ...) {
-    va_list values;
-    va_start(values, format);
-    vsnprintf(reason, sizeof reason, format, values);
-    va_end(values);
-    return result;
-}
-
-/* One line on stderr: what happened, and what to do next. */
-static int complain(int code, const char *what, const char *remedy) {
-    const char *name = strrchr(self, '/');
-    dprintf(STDERR_FILENO, "%s: %s (%s)\n", name ? name + 1 : self, what, remedy);
-    return code;
-}
-
-static int damaged(const char *what) {
-    char message[640];
-    snprintf(message, sizeof message, "this file is damaged: %s", what);
-    return complain(EXIT_DAMAGED, message, "copy or download it again");
-}
 
 /* Opens this executable. Its path is made absolute for the launcher, which reads the rest of the bundle. */
 static int open_self(char path[PATH_MAX], char *argv0) {
@@ -53,36 +19,6 @@ static int open_self(char path[PATH_MAX], char *argv0) {
     else if (!realpath(started ? started : argv0, path)) /* no /proc */
         return -1;
     return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-/* Reads the header; 0, or the exit code after a message. */
-static int find_launcher(int file, struct launcher *launcher) {
-    const volatile struct bundle_header *header = &HEADER;
-    uint64_t end = header->launcher_offset + header->launcher_size;
-    uint64_t manifest_end = header->manifest_offset + header->manifest_size;
-    struct stat facts;
-    char message[160];
-    if (header->launcher_size == 0)
-        return complain(EXIT_DAMAGED, "this is only the first part of a bundle, without a launcher",
-                        "make a bundle with 'qwenfile build MODEL.gguf'");
-    if (fstat(file, &facts) != 0)
-        return damaged(strerror(errno));
-    if (end < manifest_end)
-        end = manifest_end;
-    if (header->version != 1 || end < header->launcher_size || end < header->manifest_size)
-        return damaged("its header makes no sense");
-    if (end > (uint64_t)facts.st_size) {
-        snprintf(message, sizeof message, "it is cut off: %llu bytes of at least %llu",
-                 (unsigned long long)facts.st_size, (unsigned long long)end);
-        return damaged(message);
-    }
-    *launcher = (struct launcher){.file = file, .offset = header->launcher_offset, .size = header->launcher_size};
-    for (int i = 0; i < 32; i++) {
-        launcher->sha256[i] = header->launcher_sha256[i];
-        snprintf(launcher->hash + 2 * i, 3, "%02x", launcher->sha256[i]);
-    }
-    snprintf(launcher->folder, sizeof launcher->folder, "launcher-%.16s", launcher->hash);
-    return 0;
 }
 
 static void interrupt(int signal) { interrupted = signal; }
@@ -151,12 +87,15 @@ int main(int argc, char **argv) {
     static struct place places[MAX_PLACES];
     static char path[PATH_MAX], tried[MAX_PLACES * (PATH_MAX + sizeof reason)];
     struct launcher launcher;
+    struct stat facts;
     if (argc > 0)
-        self = argv[0];
+        program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
     int file = open_self(path, argc > 0 ? argv[0] : "");
     if (file < 0)
         return complain(EXIT_FAILED, "cannot read its own file", "is it readable for you, and not deleted?");
-    int code = find_launcher(file, &launcher);
+    if (fstat(file, &facts) != 0)
+        return damaged(strerror(errno));
+    int code = find_launcher(file, (uint64_t)facts.st_size, &launcher);
     if (code)
         return code;
     setenv("QWENFILE_BUNDLE", path, 1);

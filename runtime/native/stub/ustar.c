@@ -5,12 +5,8 @@
  */
 #include "stub.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { BLOCK = 512, CHUNK = 256 * 1024 };
 
@@ -21,7 +17,7 @@ struct header { /* POSIX.1-1988, section 10.1.1 */
 _Static_assert(sizeof(struct header) == BLOCK, "a ustar header is one block");
 
 struct input {
-    int file;
+    file_t file;
     uint64_t offset, left; /* bytes of launcher.tar */
     struct sha256 hash;
 };
@@ -29,16 +25,9 @@ struct input {
 static enum result take(struct input *in, void *data, size_t size) {
     if (size > in->left)
         return fail(DAMAGED, "its launcher ends too early");
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pread(in->file, (char *)data + done, size - done, (off_t)(in->offset + done));
-        if (interrupted)
-            return INTERRUPTED;
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return fail(DAMAGED, "cannot be read: %s", n ? strerror(errno) : "the file ends too early");
-        done += (size_t)n;
-    }
+    enum result result = file_read(in->file, data, size, in->offset);
+    if (result != DONE)
+        return result;
     sha256_add(&in->hash, data, size);
     in->offset += size, in->left -= size;
     return DONE;
@@ -77,59 +66,43 @@ static enum result entry_name(const struct header *header, char name[300]) {
     }
 }
 
-static void make_parents(int folder, char *name) {
-    for (char *at = strchr(name, '/'); at; at = strchr(at + 1, '/')) {
+static enum result make_parents(folder_t folder, char *name) {
+    enum result result = DONE;
+    for (char *at = strchr(name, '/'); at && result == DONE; at = strchr(at + 1, '/')) {
         *at = 0;
-        mkdirat(folder, name, 0700); /* mostly there already; opening the file reports what went wrong */
+        result = folder_make(folder, name);
         *at = '/';
     }
+    return result;
 }
 
-static enum result write_all(int file, const char *data, size_t size) {
-    while (size) {
-        ssize_t n = write(file, data, size);
-        if (interrupted)
-            return INTERRUPTED;
-        if (n < 0 && errno != EINTR)
-            return fail(UNUSABLE, "%s", strerror(errno));
-        if (n > 0)
-            data += n, size -= (size_t)n;
-    }
-    return DONE;
-}
-
-static enum result copy(struct input *in, int file, uint64_t size) {
+static enum result copy(struct input *in, file_t file, uint64_t size) {
     static char chunk[CHUNK];
     while (size) {
         size_t part = size < CHUNK ? (size_t)size : CHUNK;
         size_t padded = (part + BLOCK - 1) / BLOCK * BLOCK; /* CHUNK is a multiple of BLOCK: only the last is padded */
         enum result result = take(in, chunk, padded);
         if (result == DONE)
-            result = write_all(file, chunk, part);
+            result = file_write(file, chunk, part);
         if (result != DONE)
             return result;
         size -= part;
     }
-    return fsync(file) == 0 ? DONE : fail(UNUSABLE, "%s", strerror(errno));
+    return DONE;
 }
 
-static enum result unpack_file(struct input *in, int folder, char *name, const struct header *header) {
+static enum result unpack_file(struct input *in, folder_t folder, char *name, const struct header *header) {
     int64_t size = octal(header->size, sizeof header->size), mode = octal(header->mode, sizeof header->mode);
+    file_t file;
     if (size < 0 || mode < 0)
         return fail(DAMAGED, "its launcher holds '%s' with an unreadable size", name);
-    make_parents(folder, name);
-    int file = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0100 ? 0700 : 0600);
-    if (file < 0 && errno == EEXIST)
-        return fail(DAMAGED, "its launcher holds '%s' twice", name);
-    if (file < 0)
-        return fail(UNUSABLE, "%s", strerror(errno));
-    enum result result = copy(in, file, (uint64_t)size);
-    if (close(file) != 0 && result == DONE)
-        return fail(UNUSABLE, "%s", strerror(errno));
-    return result;
+    enum result result = make_parents(folder, name);
+    if (result == DONE)
+        result = file_create(folder, name, (mode & 0100) != 0, &file);
+    return result == DONE ? file_close(file, copy(in, file, (uint64_t)size)) : result;
 }
 
-static enum result unpack_entry(struct input *in, int folder, const struct header *header, char **index, char *end) {
+static enum result unpack_entry(struct input *in, folder_t folder, const struct header *header, char **index, char *end) {
     char name[300];
     if (memcmp(header->magic, "ustar\0" "00", 8) != 0 || !checksum_right(header))
         return fail(DAMAGED, "its launcher is not a readable archive");
@@ -137,8 +110,8 @@ static enum result unpack_entry(struct input *in, int folder, const struct heade
     if (result != DONE)
         return result;
     if (header->type == '5') {
-        make_parents(folder, name);
-        return mkdirat(folder, name, 0700) == 0 || errno == EEXIST ? DONE : fail(UNUSABLE, "%s", strerror(errno));
+        result = make_parents(folder, name);
+        return result == DONE ? folder_make(folder, name) : result;
     }
     if (header->type != '0' && header->type != 0)
         return fail(DAMAGED, "its launcher holds '%s', neither a file nor a folder", name);
@@ -163,7 +136,7 @@ static enum result finish(struct input *in, const struct launcher *launcher) {
                : fail(DAMAGED, "the SHA-256 of its launcher is not the one the builder wrote down");
 }
 
-enum result ustar_unpack(const struct launcher *launcher, int folder, char *index, size_t index_size) {
+enum result ustar_unpack(const struct launcher *launcher, folder_t folder, char *index, size_t index_size) {
     struct input in = {.file = launcher->file, .offset = launcher->offset, .left = launcher->size};
     struct header header;
     char *end = index + index_size;
