@@ -1,4 +1,4 @@
-"""What Linux programs ask of the system they run on: the newest symbol versions they need, read off their ELF files.
+"""What Linux programs ask of the system they run on: its libraries and their versions, read off the ELF files.
 
 System V ABI and the LSB's "Symbol Versioning": the dynamic segment points to a table of the versions that a file needs
 of each library (GLIBC_2.31 of libc.so.6). The libraries of a system have all versions up to their own.
@@ -20,23 +20,39 @@ _DYNAMIC = struct.Struct("<QQ")
 _NEED = struct.Struct("<HHIII")
 _VERSION = struct.Struct("<IHHII")
 _PT_LOAD, _PT_DYNAMIC = 1, 2
-_DT_NULL, _DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM = 0, 5, 0x6FFFFFFE, 0x6FFFFFFF
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_VERNEED, _DT_VERNEEDNUM = 0, 1, 5, 0x6FFFFFFE, 0x6FFFFFFF
 _NAME = re.compile(r"([A-Z]+)_(\d+(?:\.\d+)*)")
+_GLIBC = re.compile(r"(lib(c|m|dl|pthread|rt|util)\.so\.\d+|ld-linux[\w-]*\.so\.\d+)")
+_OPTIONAL = re.compile(r"engine/libggml-(?!base|cpu)")  # a GPU's backend stays unloaded where its libraries are missing
 
 
-def needs(bundle: Bundle) -> dict[str, str]:
-    """The newest version that a bundle's programs need of each set of symbols: {"GLIBC": "2.31", "GLIBCXX": "3.4.28"}.
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a bundle needs of its system. `versions`: the newest of each set of symbols, {"GLIBC": "2.31"};
+    `libraries`: files beside glibc's own that the bundle does not carry. Both are empty where nothing is ELF."""
 
-    Empty if it holds no ELF files that are linked to such libraries. Raises ModelError for damaged members.
-    """
-    found: set[str] = set()
-    for content in _files(bundle):
-        if content[:4] == b"\x7fELF":
-            try:
-                found.update(needed_versions(content))
-            except (struct.error, IndexError, ValueError) as error:
-                raise ModelError(f"{bundle.path} holds an ELF file that cannot be read ({error})") from None
-    return newest(found)
+    versions: Mapping[str, str]
+    libraries: tuple[str, ...]
+
+
+def needs(bundle: Bundle) -> Needs:
+    """Look at every program and library in a bundle. Raises ModelError for damaged members."""
+    versions: set[str] = set()
+    libraries: set[str] = set()
+    loader: set[str] = set()  # those of the launcher's own program, which starts before the carried ones can be found
+    carried: set[str] = set()
+    for name, content in _files(bundle):
+        if content[:4] != b"\x7fELF":
+            continue
+        carried.add(name.rpartition("/")[2])
+        try:
+            versions.update(needed_versions(content))
+            if not _OPTIONAL.match(name):
+                (loader if name == "launcher" else libraries).update(needed_libraries(content))
+        except (struct.error, IndexError, ValueError) as error:
+            raise ModelError(f"{bundle.path} holds {name}, an ELF file that cannot be read ({error})") from None
+    missing = sorted(library for library in libraries - carried | loader if not _GLIBC.fullmatch(library))
+    return Needs(versions=newest(versions), libraries=tuple(missing))
 
 
 def newest(names: Iterable[str]) -> dict[str, str]:
@@ -52,7 +68,7 @@ def newest(names: Iterable[str]) -> dict[str, str]:
 def needed_versions(content: bytes) -> set[str]:
     """Names of all symbol versions that one 64-bit ELF file needs of its libraries."""
     image = _Image.read(content)
-    entries = image.dynamic()
+    entries = dict(image.dynamic())
     if _DT_VERNEED not in entries:
         return set()
     names = set()
@@ -63,11 +79,21 @@ def needed_versions(content: bytes) -> set[str]:
         version_at = at + first
         for _ in range(count):
             _, _, _, name, next_version = _VERSION.unpack_from(content, version_at)
-            start = strings + name
-            names.add(content[start : content.index(b"\0", start)].decode("ascii"))
+            names.add(image.text(strings + name))
             version_at += next_version
         at += following
     return names
+
+
+def needed_libraries(content: bytes) -> set[str]:
+    """Names of the libraries that one 64-bit ELF file is linked to."""
+    image = _Image.read(content)
+    entries = image.dynamic()
+    names = [value for tag, value in entries if tag == _DT_NEEDED]
+    if not names:
+        return set()
+    strings = image.offset(dict(entries)[_DT_STRTAB])
+    return {image.text(strings + name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,27 +121,31 @@ class _Image:
                 return offset + address - start
         raise ValueError(f"no segment holds address {address:#x}")
 
-    def dynamic(self) -> Mapping[int, int]:
-        """The dynamic segment's entries; empty for a static program."""
-        entries: dict[int, int] = {}
+    def text(self, offset: int) -> str:
+        """The string that starts there."""
+        return self.content[offset : self.content.index(b"\0", offset)].decode("ascii")
+
+    def dynamic(self) -> list[tuple[int, int]]:
+        """The dynamic segment's entries, tag and value; none for a static program."""
+        entries = []
         for kind, offset, _, size in self.segments:
             if kind == _PT_DYNAMIC:
                 for at in range(offset, offset + size, _DYNAMIC.size):
                     tag, value = _DYNAMIC.unpack_from(self.content, at)
                     if tag == _DT_NULL:
                         break
-                    entries.setdefault(tag, value)
+                    entries.append((tag, value))
         return entries
 
 
-def _files(bundle: Bundle) -> Iterator[bytes]:
-    """The contents of the engine's files and of the launcher's."""
+def _files(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the engine's files and of the launcher's."""
     for member in bundle.manifest.prefixed(ENGINE_PREFIX):
-        yield bundle.read(member.name)
+        yield member.name, bundle.read(member.name)
     try:
         with tarfile.open(fileobj=io.BytesIO(bundle.read(LAUNCHER))) as tar:
             for entry in tar:
                 if (file := tar.extractfile(entry)) is not None:
-                    yield file.read()
+                    yield entry.name, file.read()
     except tarfile.TarError as error:
         raise ModelError(f"{bundle.path} has a damaged member {LAUNCHER} ({error})", "copy the file again") from None

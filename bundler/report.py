@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         facts = manifest.model or {}
         needs = memory.as_json(Shape.from_facts(facts), _reach(facts))
         _write_json(
-            {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, "system": system}
+            {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, "system": asdict(system)}
             | fields
             | {"memory": needs}
         )
@@ -164,7 +165,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         "file": str(bundle.path),
         "size": f"{size(bundle.size)} ({bundle.size:,} bytes)",
         "target": manifest.target,
-        **({"needs": _system(system)} if system else {}),
+        **({"needs": _system(system)} if system.versions else {}),
         "engine": f"llama.cpp {manifest.engine.get('llama_cpp', '?')}",
         "stored": f"launcher {size(stored(LAUNCHER))}, engine {size(stored(ENGINE_PREFIX))}, "
         f"licences {size(stored(LICENSE_PREFIX))}",
@@ -184,10 +185,11 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         _memory_table(shape, _reach(manifest.model or {}))
 
 
-def _system(needs: Mapping[str, str]) -> str:
+def _system(needs: elf.Needs) -> str:
     """The oldest system libraries that will do, as measured on the programs inside."""
-    glibc = f"glibc {needs['GLIBC']} or newer" if "GLIBC" in needs else ""
-    return ", ".join(filter(None, (glibc, f"libstdc++ with GLIBCXX_{needs['GLIBCXX']}" if "GLIBCXX" in needs else "")))
+    names = {"GLIBC": "glibc {}", "GLIBCXX": "libstdc++ with GLIBCXX_{}"}
+    versions = [text.format(needs.versions[name]) for name, text in names.items() if name in needs.versions]
+    return f"{', '.join(versions)} or newer; {' '.join(needs.libraries)}".rstrip("; ")
 
 
 def _model_rows(facts: Mapping[str, Any]) -> dict[str, str]:

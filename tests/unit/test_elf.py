@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.elf import needed_versions, newest
+from bundler.elf import needed_libraries, needed_versions, newest
 from runtime.paths import host_target
 
 STRINGS = b"\0GLIBC_2.4\0GLIBC_2.31\0GLIBCXX_3.4.28\0"
@@ -51,4 +51,6 @@ def test_a_cut_file_is_an_error_not_an_endless_search(cut: int) -> None:
 
 @pytest.mark.skipif(not host_target().startswith("linux"), reason="ELF files of this machine")
 def test_a_real_library_needs_the_c_library() -> None:
-    assert "GLIBC" in newest(needed_versions(Path(_ctypes.__file__).read_bytes()))
+    content = Path(_ctypes.__file__).read_bytes()
+    assert "GLIBC" in newest(needed_versions(content))
+    assert "libc.so.6" in needed_libraries(content)
