@@ -8,6 +8,7 @@ upstream's default on macOS.
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +44,10 @@ class Gpu:
         return "-cuda" if self.name == "cuda" else ""
 
 
-def choose(asked: str | None, *, standard: bool, cache: Path, architectures: str = "") -> Gpu:
+def choose(asked: str | None, *, standard: bool, cache: Path, older: bool = False, architectures: str = "") -> Gpu:
     """The backend that was asked for; else, in a `standard` engine, Vulkan if its tools are here.
 
+    `older`: the engine is compiled against the libraries of an older system, with the same compiler.
     Raises StepError for one that was asked for and cannot be built."""
     if asked == "cuda":
         from cuda_toolkit import cuda
@@ -55,21 +57,36 @@ def choose(asked: str | None, *, standard: bool, cache: Path, architectures: str
         return Gpu(options=OFF)
     missing = list(_missing())
     if not missing:
-        return _vulkan()
+        return _vulkan(_vulkan_alone(cache) if older else {})
     if asked == "vulkan":
         raise StepError(f"Vulkan needs {', '.join(missing)} ({_PACKAGES})")
     notice = f"without a GPU backend: Vulkan needs {', '.join(missing)} ({_PACKAGES})"
     return Gpu(options=OFF, notice=notice)
 
 
-def _vulkan() -> Gpu:
+def _vulkan_alone(cache: Path) -> dict[str, str]:
+    """Where CMake finds Vulkan without the rest of this system's headers, which an older system's must not meet."""
+    folder = cache / "native" / "vulkan-headers"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, header in (("vulkan", "vulkan.hpp"), ("vk_video", "vulkan_video_codecs_common.h"), ("spirv", "unified1")):
+        place, link = folder / name, folder / f".{name}.{os.getpid()}"
+        found = _header(f"{name}/{header}")
+        if found is not None:
+            link.symlink_to(found.parent)
+            link.replace(place)
+    ask = [shutil.which("cc") or "gcc", "-print-file-name=libvulkan.so"]
+    library = subprocess.run(ask, capture_output=True, encoding="utf-8", check=True)
+    return {"Vulkan_INCLUDE_DIR": str(folder), "Vulkan_LIBRARY": os.path.normpath(library.stdout.strip())}
+
+
+def _vulkan(places: Mapping[str, str]) -> Gpu:
     header = _header("vulkan/vulkan_core.h")
     text = header.read_text(encoding="utf-8") if header else ""
     found = re.search(r"^#define VK_HEADER_VERSION (\d+)", text, re.MULTILINE)
     texts = {"vulkan-headers": _documents("libvulkan-dev"), "spirv-headers": _documents("spirv-headers")}
     return Gpu(
         name="vulkan",
-        options=OFF | {"GGML_VULKAN": "ON"},
+        options=OFF | {"GGML_VULKAN": "ON"} | dict(places),
         inputs=(
             version_of(shutil.which("glslc", path=_programs()) or "glslc"),
             f"Vulkan headers {found[1] if found else '?'}",
@@ -98,7 +115,7 @@ def _header(name: str) -> Path | None:
     sdk = os.environ.get("VULKAN_SDK")
     folders = [Path(sdk) / "include"] if sdk else []
     found = (folder / name for folder in (*folders, Path("/usr/local/include"), Path("/usr/include")))
-    return next((path for path in found if path.is_file()), None)
+    return next((path for path in found if path.exists()), None)
 
 
 def _documents(package: str) -> Path:
