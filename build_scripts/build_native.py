@@ -68,6 +68,7 @@ OPTIONS = {
 }
 BARE_TARGETS = ("llama-server", "llama-completion", "llama-bench")
 ENGINE_LIBRARIES = ("engine", "llama-server-impl", "llama-common", "llama", "mtmd", "ggml", "ggml-base")
+WINDOWS_LIBRARIES = ("engine", "ggml-base")  # the others are in the first (CMakeLists.txt)
 LICENSE_FILES = {
     "llama.cpp": "LICENSE",
     "cpp-httplib": "vendor/cpp-httplib/LICENSE",
@@ -163,7 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache = build_cache(os.environ)
         tools = toolchain(arguments.target, portable=arguments.portable)
         standard = tools.target.startswith("linux-") and tools.native and not (tools.sysroot or arguments.fast)
-        gpu = gpu_backends.choose(arguments.backend, standard=standard, cache=cache, architectures=arguments.cuda_arch)
+        gpu = gpu_backends.choose(
+            arguments.backend,
+            standard=standard,
+            older=tools.sysroot is not None,
+            cache=cache,
+            architectures=arguments.cuda_arch,
+        )
         plan = Plan(
             cache=cache,
             tools=tools,
@@ -276,16 +283,21 @@ def _place_webui(built: Path | None, place: Path) -> None:
 def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
     lib = work / "lib"
     lib.mkdir(parents=True)
-    built = [_library(plan.tree / "bin", name) for name in (*ENGINE_LIBRARIES, *plan.gpu.libraries)]
-    variants = sorted(path for path in (plan.tree / "bin").iterdir() if "ggml-cpu" in path.name and path.suffix != ".a")
+    names = WINDOWS_LIBRARIES if plan.target.startswith("windows-") else ENGINE_LIBRARIES
+    built = [_library(plan.tree / "bin", name) for name in (*names, *plan.gpu.libraries)]
+    kinds = (".so", ".dylib", ".dll")
+    variants = sorted(
+        path for path in (plan.tree / "bin").iterdir() if "ggml-cpu" in path.name and path.suffix in kinds
+    )
     for path in [*built, *variants]:
         shutil.copy(path, lib / path.name)
-    _strip(plan.tree, steps, sorted(lib.iterdir()))
+    if built[0].suffix != ".dll":  # there the linker has done it
+        _strip(plan.tree, steps, sorted(lib.iterdir()))
     write_text(lib / "flags.json", _flags(plan, lib))
     _copy_licenses(llama, work / "licenses")
     for path in plan.gpu.carried:
         shutil.copyfile(path, lib / path.name)
-    for name, path in plan.gpu.licenses.items():
+    for name, path in {**plan.gpu.licenses, **plan.tools.licenses}.items():
         shutil.copyfile(path, work / "licenses" / f"{name}.txt")
     facts = {
         "target": plan.target,
@@ -391,7 +403,7 @@ def _build_bare(plan: Plan, steps: Steps) -> None:
 
 
 def _native_sources() -> list[Path]:
-    return sorted(path for path in NATIVE.iterdir() if path.suffix in {".c", ".cpp", ".h", ".txt"})
+    return sorted(path for path in NATIVE.iterdir() if path.suffix in {".c", ".cpp", ".h", ".def", ".txt"})
 
 
 def _tool(name: str) -> Path:

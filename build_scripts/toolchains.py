@@ -3,6 +3,8 @@
 Only build scripts may import it. To add a target: a function that returns its Toolchain, and a line in CROSS.
 """
 
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
 from runtime.paths import build_cache, host_target  # noqa: E402
-from steps import StepError  # noqa: E402
+from steps import StepError, write_text  # noqa: E402
 from sysroot import PACKAGES, Sysroot  # noqa: E402
 
 
@@ -25,7 +27,8 @@ class Toolchain:
 
     `options` are CMake definitions that are put over build_native.py's own; `env` is added to the environment of
     cmake and ninja; `run` is put before a program of the target to run it here (an emulator), None where nothing can.
-    `sysroot`: the older system that is compiled against; it must be made before.
+    `sysroot`: the older system that is compiled against; it must be made before. `licenses`: of what the compiler
+    itself links in, name -> file.
     """
 
     target: str
@@ -34,6 +37,7 @@ class Toolchain:
     env: Mapping[str, str] = field(default_factory=dict)
     run: tuple[str, ...] | None = ()
     sysroot: Sysroot | None = None
+    licenses: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def native(self) -> bool:
@@ -118,5 +122,46 @@ def _linux_aarch64() -> Toolchain:
     return replace(tools, options={**tools.options, **system}, run=(emulator, "-L", str(tools.sysroot.path)))
 
 
+def _windows_x86_64() -> Toolchain:
+    """zig, which carries MinGW-w64 and LLVM's C++ library; wine to run a result, if it is there."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        raise StepError("there is no zig compiler here; run: pip install ziglang")
+    zig = Path(spec.origin).with_name("zig")
+    library = zig.parent / "lib"
+    version = importlib.metadata.version("ziglang")
+    folder = build_cache(os.environ) / "zig-tools" / version
+    options = {"CMAKE_SYSTEM_NAME": "Windows", "CMAKE_SYSTEM_PROCESSOR": "x86_64"}
+    for name, part in (("C_COMPILER", "cc"), ("CXX_COMPILER", "c++")):
+        options[f"CMAKE_{name}"] = f"{zig};{part};-target;x86_64-windows-gnu"
+    for name in ("AR", "RANLIB", "RC"):  # of these CMake takes the path of a program, without arguments
+        options[f"CMAKE_{name}{'_COMPILER' if name == 'RC' else ''}"] = str(_script(folder / name.lower(), zig))
+    options |= {f"CMAKE_{kind}_LINKER_FLAGS": "-s" for kind in ("EXE", "SHARED", "MODULE")}
+    wine = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
+    return Toolchain(
+        target="windows-x86_64",
+        compilers={"zig": f"zig {version}"},
+        options=options,
+        env={
+            "ZIG_GLOBAL_CACHE_DIR": str(folder.parent.parent / "zig"),
+            "WINEPREFIX": str(folder.parent.parent / "wine"),
+            "WINEDEBUG": "-all",
+        },
+        run=(wine,) if wine else None,
+        licenses={
+            "mingw-w64": library / "libc/mingw/COPYING",
+            **{name: library / name / "LICENSE.TXT" for name in ("libcxx", "libcxxabi", "libunwind")},
+        },
+    )
+
+
+def _script(path: Path, zig: Path) -> Path:
+    """A program that is one of zig's tools."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f'#!/bin/sh\nexec "{zig}" {path.name} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 # target -> its tools on a machine of another kind
-CROSS: dict[str, Callable[[], Toolchain]] = {"linux-aarch64": _linux_aarch64}
+CROSS: dict[str, Callable[[], Toolchain]] = {"linux-aarch64": _linux_aarch64, "windows-x86_64": _windows_x86_64}

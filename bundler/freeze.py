@@ -91,13 +91,15 @@ def freeze(work: Path, dist: Path, main: str = MAIN, python: Interpreter | None 
     entry = work / "entry.py"
     entry.write_text(ENTRY + main)
     spec = work / f"{NAME}.spec"
+    foreign = python.sees(python.foreign) if python.foreign else ""
     spec.write_text(
-        f"import sys; sys.path.insert(0, {str(SOURCES)!r})\nfrom bundler.freeze import collect\n"
-        f"collect({str(entry)!r}, {str(work)!r}, {str(python.foreign or '')!r})\n"
+        f"import sys; sys.path.insert(0, {python.sees(SOURCES)!r})\nfrom bundler.freeze import collect\n"
+        f"collect({python.sees(entry)!r}, {python.sees(work)!r}, {foreign!r})\n"
     )
-    options = ("--noconfirm", "--clean", "--log-level", "WARN", "--distpath", dist, "--workpath", work / "pyinstaller")
+    folders = ("--distpath", python.sees(dist), "--workpath", python.sees(work / "pyinstaller"))
+    options = ("--noconfirm", "--clean", "--log-level", "WARN", *folders)
     result = subprocess.run(
-        [*python.command, "-m", "PyInstaller", *options, spec],
+        [*python.command, "-m", "PyInstaller", *options, python.sees(spec)],
         # The order of sets and the time of day must not reach the bytes.
         env={**os.environ, **python.env, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "315532800"},
         cwd=work,
@@ -109,7 +111,7 @@ def freeze(work: Path, dist: Path, main: str = MAIN, python: Interpreter | None 
         check=False,
     )
     folder = dist / NAME
-    if result.returncode or not (folder / NAME).is_file():
+    if result.returncode or not any((folder / name).is_file() for name in (NAME, f"{NAME}.exe")):
         lines = "\n".join(result.stderr.strip().splitlines()[-15:])
         raise QwenfileError(f"PyInstaller failed with {result.returncode}:\n{lines}")
     return folder
@@ -155,17 +157,18 @@ def collect(entry: str, work: str, foreign: str) -> None:
     if foreign:
         binaries = [_counterpart(binary, Path(foreign)) for binary in binaries]
         EXE._bootloader_file = lambda *_: str(Path(foreign) / "bootloader" / "run")
+    strip = os.name != "nt"  # nothing there to strip, and signatures to keep
     program = EXE(
         PYZ(pure),
         scripts,
         [("X utf8=1", None, "OPTION")],  # text is UTF-8 also under LANG=C
         exclude_binaries=True,
         name=NAME,
-        strip=True,
+        strip=strip,
         console=True,
         contents_directory="_internal",
     )
-    COLLECT(program, binaries, datas, strip=True, name=NAME)
+    COLLECT(program, binaries, datas, strip=strip, name=NAME)
 
 
 def _counterpart(binary: tuple[str, str, str], foreign: Path) -> tuple[str, str, str]:

@@ -4,18 +4,21 @@ build_scripts/build_python.py makes the latter, in the build cache at python/<ta
 
     {"version": "3.11.2", "command": ["bin/python3.11"], "library_path": "lib"}       a Python that runs here
     {"version": "3.11.2", "host": "linux-x86_64-<key>"}                               one that does not
+    {"version": "3.11.9", "wine": "python/python.exe"}         one for Windows, with PyInstaller in packages/
 
 The second holds binaries alone, as the first has them: lib/ (shared libraries), lib-dynload/ (extension modules),
 bootloader/run (PyInstaller's), tools/ (objcopy and strip for them). PyInstaller runs on the first, and takes these in
-place of that one's own. Both hold licenses/.
+place of that one's own. All hold licenses/.
 """
 
 import json
+import os
 import platform
+import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,19 @@ from runtime.paths import host_target
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """`command` runs it here, with `env` added; `foreign`: the folder of binaries to take in place of its own."""
+    """`command` runs it here, with `env` added; `foreign`: the folder of binaries to take in place of its own;
+    `drive`: where it sees this system's files, if not in their places."""
 
     version: str
     command: tuple[str, ...]
     licenses: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     foreign: Path | None = None
+    drive: str = ""
+
+    def sees(self, path: Path) -> str:
+        """What a file of this system is called there."""
+        return f"{self.drive}{path}"
 
     def license_text(self, name: str) -> bytes | None:
         """The licence `name`.txt that came with it."""
@@ -48,7 +57,8 @@ def interpreter(cache: Path, target: str, folder: Path | None) -> Interpreter:
     """The Python in `folder`; without one, this Python or the newest made for `target`. Raises QwenfileError."""
     if folder is None and target == host_target():
         return this_python()
-    remedy = f"run 'python build_scripts/build_python.py --target {target}', or name --python"
+    script = "build_windows_python.py" if target.startswith("windows-") else f"build_python.py --target {target}"
+    remedy = f"run 'python build_scripts/{script}', or name --python"
     if folder is None:
         try:
             folder = cache / "python" / (cache / "python" / f"{target}.current").read_text().strip()
@@ -57,6 +67,8 @@ def interpreter(cache: Path, target: str, folder: Path | None) -> Interpreter:
     try:
         facts = json.loads((folder / "python.json").read_text())
         version = str(facts["version"])
+        if "wine" in facts:
+            return _under_wine(cache, folder, version, str(facts["wine"]))
         if "host" not in facts:
             return _runnable(folder, version, facts)
         host = folder.parent / str(facts["host"])
@@ -81,4 +93,22 @@ def _runnable(folder: Path, version: str, facts: Mapping[str, Any]) -> Interpret
         command=(str(folder / program), *arguments),
         licenses=folder / "licenses",
         env={"PYTHONPATH": packages, "LD_LIBRARY_PATH": str(folder / str(facts["library_path"]))},
+    )
+
+
+def _under_wine(cache: Path, folder: Path, version: str, program: str) -> Interpreter:
+    wine = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
+    if wine is None:
+        raise QwenfileError("there is no wine, which runs the Python for Windows", "apt install wine64")
+    python = Interpreter(version=f"{version} {folder.name}", command=(wine, str(folder / program)), drive="Z:")
+    packages = (folder / "packages", Path(sysconfig.get_path("purelib")))  # from the latter what is Python alone
+    return replace(
+        python,
+        licenses=folder / "licenses",
+        env={
+            "PYTHONPATH": ";".join(map(python.sees, packages)),
+            "WINEPREFIX": str(cache / "wine"),
+            "WINEDEBUG": "-all",
+            "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",
+        },
     )

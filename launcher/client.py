@@ -7,6 +7,8 @@ Responses are closed by name, never left to their finalizer: Python swallows a K
 import contextlib
 import http.client
 import json
+import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import Any
 from runtime.errors import ContextError, QwenfileError, UsageError
 
 _PIECE = 65_536
+_WAKE = 0.2  # seconds
 # What the engine's messages about schemas have in common, before "at PLACE: REASON"; # is the schema's root.
 _SCHEMA_ERROR = "JSON schema error "
 
@@ -103,6 +106,23 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class _PortConnection(http.client.HTTPConnection):
+    """HTTP over TCP, from which Ctrl-C gets through on Windows, too: there it does not wake who waits for a socket."""
+
+    def connect(self) -> None:
+        super().connect()
+        if os.name == "nt":
+            plain = self.sock
+            self.sock = _WakefulSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+
+
+class _WakefulSocket(socket.socket):
+    def recv_into(self, *arguments: Any) -> int:
+        while not select.select([self], [], [], _WAKE)[0]:
+            pass
+        return super().recv_into(*arguments)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Client:
     """A client of one engine. `socket_path`, or else `host` and `port`; `api_key` if it wants one.
@@ -128,6 +148,12 @@ class Client:
             return False
         finally:
             connection.close()
+
+    def connect(self) -> socket.socket:
+        """A plain connection to the engine."""
+        connection = self._connection()
+        connection.connect()
+        return connection.sock
 
     def properties(self) -> Mapping[str, Any]:
         """The engine's /props: model, chat template, default settings."""
@@ -187,7 +213,7 @@ class Client:
     def _connection(self) -> http.client.HTTPConnection:
         if self.socket_path:
             return _UnixConnection(self.socket_path)
-        return http.client.HTTPConnection(self.host, self.port)
+        return _PortConnection(self.host, self.port)
 
     def _send(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None

@@ -1,6 +1,6 @@
 """/serve: the private engine of a chat on a port of this machine. Imported by `launcher.repl` only.
 
-The engine listens on a Unix socket and trusts whoever comes through it. So each connection from the port brings one
+The engine trusts whoever comes through its private door. So each connection from the port brings one
 request, whose Host and Origin are looked at here, as runtime/native/http.cpp does for public engines: a web page that
 the person happens to read must not reach the model.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher.browser import has_desktop, open_browser
+from launcher.client import Client
 from launcher.ports import choose_port
 from runtime.errors import UsageError
 
@@ -23,9 +24,9 @@ _PIECE = 64 * 1024
 
 @dataclass(kw_only=True)
 class Doorway:
-    """Opens a port to the engine behind `socket_path`, once. `browser`: open the page there, if there is a desktop."""
+    """Opens a port to the engine behind `client`, once. `browser`: open the page there, if there is a desktop."""
 
-    socket_path: str
+    client: Client
     env: Mapping[str, str]
     browser: bool = True
     url: str = ""
@@ -65,9 +66,8 @@ class Doorway:
                 )
                 return
             guest.settimeout(None)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as engine:
-                engine.connect(self.socket_path)
-                engine.sendall(once(head) + body)
+            with self.client.connect() as engine:
+                engine.sendall(once(head, self.client.api_key) + body)
                 threading.Thread(target=_pipe, args=(guest, engine), daemon=True).start()
                 _pipe(engine, guest)
                 with contextlib.suppress(OSError):
@@ -118,7 +118,10 @@ def refusal(head: bytes, port: int) -> str:
     return ""
 
 
-def once(head: bytes) -> bytes:
-    """The head with the wish to close the connection after the answer, so that no second request slips through."""
-    lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith((b"connection:", b"keep-alive:"))]
-    return b"\r\n".join([*lines, b"Connection: close", b"", b""])
+def once(head: bytes, key: str = "") -> bytes:
+    """The head with the wish to close the connection after the answer, so that no second request slips through; and
+    with the key to the engine, if it wants one."""
+    dropped = (b"connection:", b"keep-alive:", b"authorization:" if key else b"connection:")
+    lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith(dropped)]
+    own = [b"Authorization: Bearer " + key.encode()] if key else []
+    return b"\r\n".join([*lines, *own, b"Connection: close", b"", b""])

@@ -79,7 +79,7 @@ def _open_chat(
 
     client = session.ready()
     size = client.context_size()
-    door = Doorway(socket_path=client.socket_path, env=place.env, browser=options.browser)
+    door = Doorway(client=client, env=place.env, browser=options.browser)
     chat = Chat(
         Reader(client),
         terminal_ui.make(console, ascii_only=options.ascii),

@@ -7,8 +7,9 @@ with Session.start(...) as session:     the engine loads on a thread of its own,
 
 import contextlib
 import re
+import socket
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -129,7 +130,7 @@ class Session:
 
     @classmethod
     def start(cls, options: LaunchOptions, place: Place, listen: Listen | None = None) -> Self:
-        """Load the engine and start it on a thread; returns at once. Without `listen`, on a private Unix socket.
+        """Load the engine and start it on a thread; returns at once. Without `listen`, at a private door.
 
         Raises ModelError, UsageError, CacheError. What the engine itself finds out is raised by `ready`.
         """
@@ -137,8 +138,7 @@ class Session:
         gpu = any(device.kind in _GPU_KINDS for device in engine.devices())
         with contextlib.ExitStack() as cleanup:
             if listen is None:
-                folder = cleanup.enter_context(private_folder(place.env))
-                listen = Listen(host=str(folder / "engine.sock"))
+                listen = cleanup.enter_context(_private_door(place.env))
             cores, slots = usable_cores(), 1
             if options.rows is not None:
                 from launcher.slots import choose_slots
@@ -175,6 +175,9 @@ class Session:
         prefix = self._listen.prefix
         if host.endswith(".sock"):
             client = Client(socket_path=host, prefix=prefix)
+        elif self._listen.private:
+            self._wait(lambda: bool(self._engine.port))
+            return Client(host=host, port=self._engine.port, api_key=self._listen.key)
         else:
             client = Client(host=_loopback(host), port=self._listen.port, prefix=prefix)
         self._wait(client.ready)
@@ -213,6 +216,18 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _private_door(env: Mapping[str, str]) -> Iterator[Listen]:
+    """A Unix socket in a folder of its own; where there are none, a port of this machine and a key to it."""
+    if hasattr(socket, "AF_UNIX"):
+        with private_folder(env) as folder:
+            yield Listen(host=str(folder / "engine.sock"))
+    else:
+        import secrets
+
+        yield Listen(host="127.0.0.1", key=secrets.token_urlsafe(32))
 
 
 def open_engine(place: Place, *, verbose: bool) -> Engine:

@@ -35,13 +35,15 @@ DEFAULT_MAX_BODY = 64
 class Listen:
     """Where the engine listens: a Unix socket's path (it must end in `.sock`), or a TCP address with its port.
 
-    `private`: for this process alone, so that it serves one conversation and no page.
+    `private`: for this process alone, so that it serves one conversation and no page; on a port, which the system
+    chooses, it answers only to `key`.
     """
 
     host: str
     port: int = 0
     private: bool = True
     prefix: str = ""  # of all paths
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,8 @@ def engine_command(
         notices.append(f"-ngl {options.gpu_layers}: no usable GPU found, computing on the CPU")
     if not gpu:
         args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
+    if listen.key:
+        args += ["--port", "0", "--api-key", listen.key]
     args += _private(options, slots) if listen.private else _public(options, manifest, listen)
     return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices), context=context)
 

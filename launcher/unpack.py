@@ -53,8 +53,7 @@ def unpack_file(bundle: Bundle, member: Member, root: Path) -> Path:
             work = path.with_suffix(".work")
             work.unlink(missing_ok=True)  # of a process that was killed: we hold the lock
             bundle.extract(member, work)
-            work.chmod(0o400)
-            _flush(work)
+            _seal(work, 0o400)
             work.replace(path)
             hold(path)
     except OSError as error:
@@ -94,9 +93,8 @@ def _unpack(bundle: Bundle, members: tuple[Member, ...], folder: Path) -> None:
         for member in members:
             to = work / _file_name(member)
             bundle.extract(member, to)
-            to.chmod(0o500)
-            _flush(to)
-        _flush(work)
+            _seal(to, 0o500)
+        _seal(work, 0o700)
         if folder.exists():  # damaged; move it away first, for a folder that isn't empty cannot be replaced
             damaged = folder.with_suffix(".damaged")
             _remove(damaged)
@@ -113,16 +111,29 @@ def _lock(path: Path) -> Iterator[None]:
     """Wait for and hold the lock file; where the system or filesystem has no such locks, the rename decides."""
     handle = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            _wait_for(handle)
         yield
     finally:
         os.close(handle)
 
 
-def _flush(path: Path) -> None:
+def _wait_for(handle: int) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except ImportError:
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
+
+
+def _seal(path: Path, mode: int) -> None:
+    """Closed to writing, and on the disk. On Windows nobody could then flush or remove it."""
+    if os.name == "nt":
+        return
+    path.chmod(mode)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,1 +1,1 @@
-"""What the build tool and the launcher share. Imports the standard library and platformdirs only."""
+"""What the build tool and the launcher share. Imports the standard library only."""

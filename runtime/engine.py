@@ -124,6 +124,12 @@ class Engine:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def port(self) -> int:
+        """Where the server listens, after `--port 0`; 0 before it is ready."""
+        number: int = self._library.engine_port()
+        return number
+
+    @property
     def exit_code(self) -> int | None:
         """0 after `stop`, 2 for refused arguments, 1 for other failures; None before the end."""
         return None if self.running else self._exit_code

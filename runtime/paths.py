@@ -1,11 +1,10 @@
 """Where things are kept: caches, state, the private folder of the engine's socket; each with its fallbacks.
 
-Everybody may import it; it imports the standard library, and platformdirs on Windows alone (asking it costs 10-25 ms,
-and it reads the process's environment instead of the one passed in). The only Python module, beside
-`bundler.platforms`, that asks which operating system this is.
+Everybody may import it; it imports the standard library. The only Python module, beside `bundler.platforms`, that asks
+which operating system this is.
 
-The run cache follows the same order and the same checks as the bundle's stub (runtime/native/stub/cache.c):
-change both together. What lives where:
+The run cache follows the same order and the same checks as the bundle's stub (runtime/native/stub/cache.c, on Windows
+stub/windows/cache.c): change them together. What lives where:
 
     build cache/   downloads/ source-*/ webui-*/ engine/ stub/ bases/      only on the machine that builds bundles
     run cache/     launcher-<hash>/ (made by the stub)  engine-<hash>/ (made by the launcher)
@@ -105,6 +104,8 @@ def run_cache_places(env: Mapping[str, str]) -> tuple[Place, ...]:
     for folder in (_absolute(env, "TMPDIR"), Path("/var/tmp"), Path("/tmp")):
         if sys.platform != "win32" and folder:
             places.append(Place(path=folder / f"{APP}-{os.geteuid()}", temporary=True))
+    if sys.platform == "win32" and (folder := _absolute(env, "TEMP")):
+        places.append(Place(path=folder / APP, temporary=True))
     unique: dict[Path, Place] = {}
     for place in places:
         unique.setdefault(place.path, place)
@@ -264,9 +265,7 @@ def _make_private(folder: Path) -> None:
 
 def _user_cache(env: Mapping[str, str]) -> Path | None:
     if sys.platform == "win32":
-        import platformdirs
-
-        return platformdirs.user_cache_path(APP, appauthor=False)
+        return _local_app_data(env)
     home = _home(env)
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / APP if home else None
@@ -276,9 +275,8 @@ def _user_cache(env: Mapping[str, str]) -> Path | None:
 
 def _user_state(env: Mapping[str, str]) -> Path | None:
     if sys.platform == "win32":
-        import platformdirs
-
-        return platformdirs.user_state_path(APP, appauthor=False)
+        folder = _local_app_data(env)
+        return folder / "state" if folder else None
     home = _home(env)
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / APP if home else None
@@ -290,6 +288,13 @@ def data_home(env: Mapping[str, str]) -> Path | None:
     """The user's folder for shared data on Linux, `$XDG_DATA_HOME` or ~/.local/share; not created."""
     home = _home(env)
     return _absolute(env, "XDG_DATA_HOME") or (home / ".local" / "share" if home else None)
+
+
+def _local_app_data(env: Mapping[str, str]) -> Path | None:
+    """Where Windows keeps what belongs to a user on this machine alone."""
+    home = _absolute(env, "USERPROFILE")
+    base = _absolute(env, "LOCALAPPDATA") or (home / "AppData" / "Local" if home else None)
+    return base / APP if base else None
 
 
 def _home(env: Mapping[str, str]) -> Path | None:

@@ -3,7 +3,7 @@
 import re
 from typing import Protocol
 
-from bundler.platforms import linux, macos
+from bundler.platforms import linux, macos, windows
 from runtime.errors import UsageError
 
 
@@ -27,7 +27,7 @@ class Platform(Protocol):
         """Whether what `finish` wrote is still there."""
 
 
-_PLATFORMS: tuple[Platform, ...] = (linux, macos)
+_PLATFORMS: tuple[Platform, ...] = (linux, macos, windows)
 
 
 def platform_of(target: str) -> Platform:

@@ -10,9 +10,11 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <clocale>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -37,6 +39,7 @@ std::mutex              state_mutex;
 std::condition_variable state_changed;
 state                   current     = state::IDLE;
 bool                    stop_wanted = false;
+std::atomic<int>        port{0};
 
 std::vector<std::string> allowed_hosts; // engine_configure
 size_t                   max_body = 0;
@@ -51,6 +54,7 @@ void enter(state next) {
 // Called on the server's thread while it logs, hence before its next step.
 void follow(const char * text) {
     if (strstr(text, "llama_server: listening on ") != nullptr) {
+        port = atoi(strrchr(text, ':') + 1); // "unix://..." is no number
         std::lock_guard<std::mutex> lock(state_mutex);
         if (current == state::STARTING) {
             current = state::READY;
@@ -217,6 +221,7 @@ extern "C" int engine_serve(int argc, char ** argv) {
         }
         current     = state::STARTING;
         stop_wanted = false;
+        port        = 0;
         engine_models_cancel(false);
     }
     std::setlocale(LC_NUMERIC, "C"); // upstream's parsers and printers expect points
@@ -238,6 +243,10 @@ extern "C" int engine_serve(int argc, char ** argv) {
     beside.join();
     std::lock_guard<std::mutex> lock(state_mutex);
     return stop_wanted ? 0 : result;
+}
+
+extern "C" int engine_port(void) {
+    return port;
 }
 
 extern "C" void engine_stop(void) {

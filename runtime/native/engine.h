@@ -77,6 +77,9 @@ ENGINE_API int64_t engine_check_grammar(const char * gbnf, char * reason, size_t
 // engine_last_error has the reason. Installs no signal handlers and never ends the process.
 ENGINE_API int engine_serve(int argc, char ** argv);
 
+// The port that the server listens on, for `--port 0`; 0 before it is ready.
+ENGINE_API int engine_port(void);
+
 // Ask engine_serve to return. Does not wait; may be called at any time, from any thread, any number of times.
 // A request in flight is waited for: close its connection first.
 ENGINE_API void engine_stop(void);

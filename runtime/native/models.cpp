@@ -13,6 +13,10 @@
 #include <map>
 #include <mutex>
 
+#if defined(_WIN32)
+#    include <windows.h>
+#endif
+
 #undef llama_model_load_from_file // here both names are needed
 extern "C" llama_model * llama_model_load_from_file(const char * path, llama_model_params params);
 extern "C" ENGINE_INTERNAL llama_model * engine_model_load_from_file(const char * path, llama_model_params params);
@@ -46,10 +50,9 @@ bool find(const char * name, place & found) {
 FILE * open_at(const place & where) {
 #if defined(_WIN32)
     // FILE* must come from the C runtime that llama.dll uses; fseek there is 32-bit
-    std::wstring wide(where.file.begin(), where.file.end());
-    const int    length = MultiByteToWideChar(CP_UTF8, 0, where.file.c_str(), -1, nullptr, 0);
-    wide.resize(length);
-    MultiByteToWideChar(CP_UTF8, 0, where.file.c_str(), -1, wide.data(), length);
+    std::wstring wide(where.file.size() + 1, L'\0');
+    wide.resize(MultiByteToWideChar(CP_UTF8, 0, where.file.data(), static_cast<int>(where.file.size()), wide.data(),
+                                    static_cast<int>(wide.size())));
     FILE *     file = _wfopen(wide.c_str(), L"rb");
     const bool ok   = file != nullptr && _fseeki64(file, where.offset, SEEK_SET) == 0;
 #else

@@ -18,7 +18,6 @@ import tempfile
 import textwrap
 import webbrowser
 
-import platformdirs
 import prompt_toolkit.application
 import prompt_toolkit.history
 import prompt_toolkit.patch_stdout
@@ -40,7 +39,7 @@ import launcher.repl
 import runtime.paths
 
 USED = (
-    asyncio, base64, ctypes, http.client, random, secrets, shutil, webbrowser, platformdirs, prompt_toolkit.application,
+    asyncio, base64, ctypes, http.client, random, secrets, shutil, webbrowser, prompt_toolkit.application,
     prompt_toolkit.history, prompt_toolkit.patch_stdout, prompt_toolkit.shortcuts, rich.live, launcher.__main__,
     runtime.paths, launcher.markdown, launcher.painter, launcher.prompt, launcher.repl, subprocess, textwrap,
 )  # fmt: skip
