@@ -107,6 +107,7 @@ def _build(plan: Plan, steps: Steps) -> None:
     remove_folder(tree)
     tree.parent.mkdir(parents=True, exist_ok=True)
     version = Debian(folder=plan.cache / "downloads" / "debian", steps=steps).source(PACKAGE, tree)
+    _keep_out_this_machine(tree / "setup.py")
     env = _environment(plan)
     steps.say(f"building CPython {version} for {plan.tools.target}; the compiler's output goes to {steps.log}")
     options = ["--prefix=/usr", "--enable-shared", "--without-ensurepip", "--disable-test-modules"]
@@ -128,6 +129,14 @@ def _build(plan: Plan, steps: Steps) -> None:
     steps.say(f"done: {plan.folder.name}")
 
 
+def _keep_out_this_machine(setup: Path) -> None:
+    """Debian's folders of this machine's libraries are added whatever is compiled for; here they are not."""
+    text, call = setup.read_text(encoding="utf-8"), "        self.add_multiarch_paths()\n"
+    if text.count(call) != 1:
+        raise StepError(f"{setup.name} of CPython has changed; bring build_python.py up to date")
+    write_text(setup, text.replace(call, ""))
+
+
 def _runnable() -> Mapping[str, object]:
     return {"command": [f"bin/{PACKAGE}"], "library_path": "lib"}
 
@@ -143,7 +152,10 @@ def _environment(plan: Plan) -> dict[str, str]:
         "LDFLAGS": " ".join(plan.sysroot.link_flags),
         "PKG_CONFIG_LIBDIR": str(pkg_config),
         "PKG_CONFIG_SYSROOT_DIR": str(plan.sysroot.path),
+        "OPT": "-DNDEBUG -O3",  # without debug information
         "SOURCE_DATE_EPOCH": "315532800",  # the time of day must not reach the bytes
+        # Also said of this machine itself: else setup.py adds its headers and libraries to those of the older system.
+        "_PYTHON_HOST_PLATFORM": plan.tools.target,
         **({"LD_LIBRARY_PATH": str(plan.host / "lib")} if plan.host else {}),
     }
 
