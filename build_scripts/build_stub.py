@@ -1,5 +1,5 @@
 """Compile the stub, a bundle's first bytes, with the zig compiler of PyPI's `ziglang`: static, stripped; for any Linux,
-and for Windows 10 and later.
+for Windows 10 and later, and for macOS 11 and later.
 
     python build_scripts/build_stub.py [--target linux-x86_64] [--force]
 
@@ -22,8 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bundler.macho import prepare  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
-from runtime.paths import build_cache  # noqa: E402
+from runtime.paths import build_cache, host_target  # noqa: E402
 
 SOURCES = ROOT / "runtime" / "native" / "stub"
 
@@ -32,28 +33,44 @@ TARGETS = {
     "linux-x86_64": "x86_64-linux-musl",
     "linux-aarch64": "aarch64-linux-musl",
     "windows-x86_64": "x86_64-windows-gnu",
+    "macos-arm64": "aarch64-macos.11.0",
+    "macos-x86_64": "x86_64-macos.11.0",
 }
-# What every system shares; the rest of SOURCES is for Linux, windows/ for Windows.
+# What every system shares; the rest of SOURCES is for Linux and macOS, windows/ for Windows.
 SHARED = ("header.c", "sha256.c", "ustar.c")
 
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-D__USE_MINGW_ANSI_STDIO=0", "-Wall", "-Wextra", "-Werror", "-fno-ident")
 SPEED = {"sha256.c": "-O2"}  # the one place where the first start spends time; the rest is for size
 SIZE = "-Os"
-LINK_FLAGS = ("-static", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
+STATIC = ("-static", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
+# macOS has no static programs. The room between load commands and code is for the one that names the signature.
+LINK_FLAGS = {"linux": STATIC, "windows": STATIC, "macos": ("-s", "-Wl,-dead_strip", "-Wl,-headerpad,0x100")}
+# What the stub is linked with statically: the licence's name, and its text in zig's package
+LICENSES = {
+    "linux": ("musl", "lib/libc/musl/COPYRIGHT"),
+    "windows": ("mingw-w64", "lib/libc/mingw/COPYING"),
+    "macos": ("zig-compiler-rt", "LICENSE"),
+}
 
 # A bundle is looked at in its first 256 KiB, and every bundle carries this: a stub that grows is a mistake.
-MAX_SIZE = {"linux": 64 * 1024, "windows": 80 * 1024}
+MAX_SIZE = {"linux": 64 * 1024, "windows": 80 * 1024, "macos": 96 * 1024}  # arm64 macOS: pages of 16 KiB
 
 
 def stub_key(target: str) -> str:
     """16 hex digits over everything that the stub's bytes depend on."""
     digest = hashlib.sha256()
-    options = (*FLAGS, *SPEED.items(), SIZE, *LINK_FLAGS)
+    options = (*FLAGS, *SPEED.items(), SIZE, *LINK_FLAGS[_system(target)])
     for line in (TARGETS[target], importlib.metadata.version("ziglang"), repr(options)):
         digest.update(line.encode() + b"\0")
     for name in (*_sources(target), "stub.h", "windows/shared.h"):
         digest.update(name.encode() + b"\0" + (SOURCES / name).read_bytes())
+    if _system(target) == "macos":
+        digest.update((ROOT / "bundler/macho.py").read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _system(target: str) -> str:
+    return target.partition("-")[0]
 
 
 def _sources(target: str) -> list[str]:
@@ -68,12 +85,11 @@ def build_stub(target: str, env: Mapping[str, str], *, force: bool = False) -> P
     cache = build_cache(env)
     folder = cache / "stub" / f"{target}-{stub_key(target)}"
     stub = folder / "stub"
-    # what the stub is linked with statically
-    library, text = ("mingw-w64", "mingw/COPYING") if target.startswith("windows-") else ("musl", "musl/COPYRIGHT")
+    library, text = LICENSES[_system(target)]
     license_text = folder / "licenses" / f"{library}.txt"
     if force or not stub.is_file() or not license_text.is_file():
         license_text.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_zig_library() / "libc" / text, license_text)
+        shutil.copyfile(_zig() / text, license_text)
         with tempfile.TemporaryDirectory(prefix="stub-", dir=folder.parent) as work:
             built = _compile(target, Path(work), cache / "zig", env)
             built.replace(stub)
@@ -84,12 +100,12 @@ def build_stub(target: str, env: Mapping[str, str], *, force: bool = False) -> P
     return stub
 
 
-def _zig_library() -> Path:
-    """The folder of the C libraries that the zig package carries as source."""
+def _zig() -> Path:
+    """The folder of the zig package, which carries C libraries as source."""
     found = importlib.util.find_spec("ziglang")
     if found is None or found.origin is None:
         raise QwenfileError("there is no zig compiler here", "pip install ziglang")
-    return Path(found.origin).parent / "lib"
+    return Path(found.origin).parent
 
 
 def _compile(target: str, work: Path, zig_cache: Path, env: Mapping[str, str]) -> Path:
@@ -102,9 +118,11 @@ def _compile(target: str, work: Path, zig_cache: Path, env: Mapping[str, str]) -
         options = (SPEED.get(source, SIZE), "-c", source, "-o", str(work / objects[-1]))
         _run((*compiler, *options), SOURCES, zig_env)
     stub = work / "stub"
-    _run((*compiler, SIZE, *LINK_FLAGS, *objects, "-o", stub.name), work, zig_env)
+    _run((*compiler, SIZE, *LINK_FLAGS[_system(target)], *objects, "-o", stub.name), work, zig_env)
+    if _system(target) == "macos":
+        stub.write_bytes(prepare(stub.read_bytes()))
     size = stub.stat().st_size
-    limit = MAX_SIZE[target.partition("-")[0]]
+    limit = MAX_SIZE[_system(target)]
     if size > limit:
         raise QwenfileError(f"the stub for {target} has {size:,} bytes; {limit:,} are allowed")
     return stub
@@ -119,7 +137,7 @@ def _run(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the stub and print its path."""
     parser = argparse.ArgumentParser(description="Compile the stub, a bundle's first bytes.")
-    parser.add_argument("--target", choices=sorted(TARGETS), default="linux-x86_64")
+    parser.add_argument("--target", choices=sorted(TARGETS), default=host_target())
     parser.add_argument("--force", action="store_true", help="compile even if the cache has it")
     options = parser.parse_args(argv)
     try:

@@ -105,7 +105,7 @@ def finish(fd: int, end: int) -> None:
     start = -(-end // 16) * 16
     head = bytearray(os.pread(fd, HEADER_ROOM, 0))
     layout = read_layout(bytes(head))
-    length = _signature_size(start)
+    length = signature_size(start)
     _set_sizes(head, layout, start, start + length)
     os.pwrite(fd, head[: max(position + size for position, size in layout.fields)], 0)
     os.ftruncate(fd, end)
@@ -158,7 +158,8 @@ def _set_sizes(image: bytearray, layout: Layout, start: int, end: int) -> None:
     struct.pack_into("<2I", image, layout.signature + 8, start, end - start)
 
 
-def _signature_size(limit: int) -> int:
+def signature_size(limit: int) -> int:
+    """Bytes of the signature over the first `limit` bytes of a file."""
     pages = -(-limit // _PAGE)
     return _SUPER_BLOB.size + _CODE_DIRECTORY.size + len(_IDENTIFIER) + 32 * pages
 

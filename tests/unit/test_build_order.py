@@ -1,13 +1,14 @@
 """What `qwenfile build` decides before it writes: where the weights go, how large a quantized file gets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bundler import assemble, model, quantize
+from bundler import assemble, macho, model, quantize
 from bundler.build import _fitting
 from bundler.demo import DEMO_MODEL
-from bundler.platforms import linux
+from bundler.platforms import linux, macos
 from runtime.bundle import Bundle, Header, Manifest
 from runtime.errors import UsageError
 
@@ -29,6 +30,22 @@ def test_weights_go_beside_where_the_system_starts_no_file_so_large(
     monkeypatch.setattr(linux, "MAX_BUNDLE", 1_000_000)
     with pytest.raises(UsageError, match="starts no file of"):
         assemble.check(_fitting(order(tmp_path)))
+
+
+def test_what_a_signature_for_macos_cannot_cover_is_refused_as_a_single_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sizes in a Mach-O's load commands have 32 bits, and the signature comes on top."""
+    manifest = Manifest(target="macos-arm64", qwenfile="0", engine={}, name="b", stub_size=1, stub_sha256="")
+    base = Bundle(path=tmp_path / "b.base", size=30_000_000, header=Header(position=0), manifest=manifest)
+    assert not _fitting(order(tmp_path, base=replace(base, size=4_200_000_000))).external_weights
+    large = order(tmp_path, base=replace(base, size=4_250_000_000))
+    with pytest.raises(UsageError, match=r"macos-arm64 starts no file of .*; its limit is 4,250,000,000"):
+        assemble.check(large)
+    assert _fitting(large).external_weights
+    assert "the weights go into m.gguf beside" in capsys.readouterr().err
+    assert macos.MAX_BUNDLE is not None
+    assert macos.MAX_BUNDLE + macho.signature_size(macos.MAX_BUNDLE) < 2**32
 
 
 def test_neither_the_draft_nor_an_input_is_written_over(tmp_path: Path) -> None:

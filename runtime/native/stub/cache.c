@@ -9,8 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <sys/mount.h>
+#else
+#include <sys/statvfs.h>
+#endif
 
 static void add(struct place *places, size_t *count, int temporary, uid_t owner, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
@@ -59,10 +63,15 @@ size_t cache_places(struct place places[MAX_PLACES]) {
         const struct passwd *account = getpwuid(me);
         home = account && account->pw_dir[0] == '/' ? account->pw_dir : NULL;
     }
+#ifdef __APPLE__
+    if (home)
+        add(places, &count, 0, owner_of(home), "%s/Library/Caches/qwenfile", home);
+#else
     if ((value = absolute("XDG_CACHE_HOME")))
         add(places, &count, 0, owner_of(value), "%s/qwenfile", value);
     else if (home)
         add(places, &count, 0, owner_of(home), "%s/.cache/qwenfile", home);
+#endif
 
     if ((value = absolute("XDG_RUNTIME_DIR")))
         add(places, &count, 1, me, "%s/qwenfile", value);
@@ -71,6 +80,16 @@ size_t cache_places(struct place places[MAX_PLACES]) {
     add(places, &count, 1, me, "/var/tmp/qwenfile-%u", me);
     add(places, &count, 1, me, "/tmp/qwenfile-%u", me);
     return count;
+}
+
+static int forbids_execution(int folder) {
+#ifdef __APPLE__
+    struct statfs facts;
+    return fstatfs(folder, &facts) == 0 && facts.f_flags & MNT_NOEXEC;
+#else
+    struct statvfs facts;
+    return fstatvfs(folder, &facts) == 0 && facts.f_flag & ST_NOEXEC;
+#endif
 }
 
 /* mkdir -p, 0700 for what it makes; for a temporary place only the last level. */
@@ -100,7 +119,6 @@ static int parent_safe(int folder) {
 
 int cache_open(const struct place *place) {
     struct stat facts;
-    struct statvfs filesystem;
     char why[80];
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (place->temporary ? O_NOFOLLOW : 0);
     if (place->owner != geteuid()) {
@@ -117,7 +135,7 @@ int cache_open(const struct place *place) {
         int link = lstat(place->path, &facts) == 0 && S_ISLNK(facts.st_mode) && place->temporary;
         return refuse(-1, link ? "is a link" : strerror(error));
     }
-    if (fstat(folder, &facts) != 0 || fstatvfs(folder, &filesystem) != 0)
+    if (fstat(folder, &facts) != 0)
         return refuse(folder, strerror(errno));
     if (facts.st_uid != geteuid()) {
         snprintf(why, sizeof why, "belongs to user %u", facts.st_uid);
@@ -129,7 +147,7 @@ int cache_open(const struct place *place) {
     }
     if (place->temporary && !parent_safe(folder))
         return refuse(folder, "anybody may rename entries of the folder above");
-    if (filesystem.f_flag & ST_NOEXEC)
+    if (forbids_execution(folder))
         return refuse(folder, "the filesystem does not allow execution");
     if (faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) != 0)
         return refuse(folder, errno == EACCES ? "not writable" : strerror(errno));

@@ -6,18 +6,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <mach-o/dyld.h>
+#else
+#include <sys/auxv.h>
+#endif
 
 /* Opens this executable. Its path is made absolute for the launcher, which reads the rest of the bundle. */
 static int open_self(char path[PATH_MAX], char *argv0) {
+#ifdef __APPLE__
+    char started[PATH_MAX];
+    uint32_t length = sizeof started;
+    if (!realpath(_NSGetExecutablePath(started, &length) == 0 ? started : argv0, path))
+        return -1;
+#else
     const char *started = (const char *)getauxval(AT_EXECFN);
     ssize_t size = readlink("/proc/self/exe", path, PATH_MAX - 1);
     if (size > 0)
         path[size] = 0;
     else if (!realpath(started ? started : argv0, path)) /* no /proc */
         return -1;
+#endif
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 

@@ -4,7 +4,8 @@
  *   ustar.c   the tar reader, strict
  *   sha256.c  FIPS 180-4
  *
- * are the same for every system, and have the rest of it behind the functions of "the system" below. On Linux:
+ * are the same for every system, and have the rest of it behind the functions of "the system" below. On Linux
+ * and macOS:
  *
  *   stub.c    what a bundle's start is: the loop over the places, exec
  *   cache.c   which folders may serve as the cache, and whether one is usable
