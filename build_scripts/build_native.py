@@ -264,7 +264,8 @@ def _configure(plan: Plan, steps: Steps, sources: Path, tree: Path, options: dic
 
 
 def _ninja(plan: Plan, steps: Steps, tree: Path, targets: Sequence[str]) -> None:
-    env = os.environ | {"NINJA_STATUS": "[%f/%t] "} | dict(plan.tools.env)
+    # The time of day must not reach the bytes: __DATE__, and the gzip headers of the web UI's files.
+    env = os.environ | {"NINJA_STATUS": "[%f/%t] ", "SOURCE_DATE_EPOCH": "0"} | dict(plan.tools.env)
     steps.run("compiling the engine", [_tool("ninja"), *targets], tree, env)
 
 

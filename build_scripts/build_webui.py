@@ -1,6 +1,8 @@
 """llama.cpp's web UI, built from the source's tools/ui with its own lock file; cached by the source's hash.
 
-Only build scripts may import it. npm's packages run no scripts of their own while they are installed. The result:
+Only build scripts may import it. npm's packages run no scripts of their own while they are installed. SvelteKit names
+a build after the time of day; `_CONFIG` gives it the source's name instead, so that the same source gives the same
+bytes. The result:
 
     dist/         index.html and its assets: what the server embeds
     licenses.txt  the licences of the packages that went into it
@@ -16,7 +18,14 @@ from pathlib import Path
 from llama_source import SDIST_SHA256
 from steps import StepError, Steps, locked, remove_folder, replace_folder
 
-_RECIPE = 2  # count up when the steps below change what they produce
+_RECIPE = 3  # count up when the steps below change what they produce
+
+# Stands in for the copy's svelte.config.js, which keeps every other word.
+_UPSTREAM_CONFIG = "svelte.config.upstream.js"
+_CONFIG = f"""\
+import config from './{_UPSTREAM_CONFIG}';
+export default {{ ...config, kit: {{ ...config.kit, version: {{ name: '{SDIST_SHA256[:12]}' }} }} }};
+"""
 
 
 def webui_key() -> str:
@@ -47,6 +56,8 @@ def build_webui(llama: Path, cache: Path, steps: Steps) -> Path:
 
 def _build(sources: Path, work: Path, steps: Steps) -> None:
     shutil.copytree(sources, work)
+    (work / "svelte.config.js").rename(work / _UPSTREAM_CONFIG)
+    (work / "svelte.config.js").write_text(_CONFIG, encoding="utf-8")
     env = {key: value for key, value in os.environ.items() if not key.startswith("LLAMA_")}
     env |= {"PATH": f"{_programs(work / '.programs')}{os.pathsep}{os.environ.get('PATH', '')}", "CI": "1"}
     npm = shutil.which("npm", path=env["PATH"])
