@@ -56,6 +56,8 @@ def _run(command: options.Command, env: Mapping[str, str]) -> None:
             _args(command)
         case options.Upgrade():
             _upgrade(command, env)
+        case options.Sign():
+            _sign(command)
 
 
 def _build(asked: options.Build, env: Mapping[str, str]) -> None:
@@ -150,6 +152,13 @@ def _upgrade(asked: options.Upgrade, env: Mapping[str, str]) -> None:
         edit.upgrade(bundle, newer, asked.out, force=asked.force, progress=progress)
     if asked.verify:
         try_out(Bundle.open(asked.out), env)
+
+
+def _sign(asked: options.Sign) -> None:
+    from bundler import report
+    from bundler.sign import sign
+
+    report.say(f"signed: {sign(asked)}")
 
 
 if __name__ == "__main__":

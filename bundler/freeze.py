@@ -186,7 +186,7 @@ def _wanted_data(name: str) -> bool:
     """Distribution folders and stubs for type checkers are dead weight; prompt_toolkit may look up its version."""
     if ".dist-info" in name:
         return name.startswith("prompt_toolkit") and name.endswith("METADATA")
-    return not name.endswith((".pyi", "py.typed"))
+    return not name.endswith((".pyi", "py.typed", ".so"))  # a Linux file where a freeze for Windows finds one
 
 
 def _unwanted_encodings() -> list[str]:

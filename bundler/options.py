@@ -93,7 +93,19 @@ class Upgrade:
     force: bool
 
 
-Command = Build | BuildBase | ListBases | Inspect | Verify | Unpack | Args | Upgrade
+@dataclass(frozen=True, kw_only=True)
+class Sign:
+    """`qwenfile sign`. `pkcs12`, or `certificate` and `key`."""
+
+    file: Path
+    pkcs12: Path | None
+    certificate: Path | None
+    key: Path | None
+    password_file: Path | None
+    timestamp: str | None
+
+
+Command = Build | BuildBase | ListBases | Inspect | Verify | Unpack | Args | Upgrade | Sign
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +171,19 @@ def _parser() -> argparse.ArgumentParser:
     upgrade.add_argument("file", type=Path)
     _add_output(upgrade, required=True)
     upgrade.set_defaults(kind=Upgrade)
+
+    _add_sign(commands.add_parser("sign", help="put a signature on a bundle for Windows (Authenticode)"))
     return parser
+
+
+def _add_sign(sign: argparse.ArgumentParser) -> None:
+    sign.add_argument("file", type=Path)
+    sign.add_argument("--pkcs12", type=Path, metavar="FILE", help="certificate and key in one file (.pfx, .p12)")
+    sign.add_argument("--certificate", type=Path, metavar="FILE", help="the certificate and those above it (PEM)")
+    sign.add_argument("--key", type=Path, metavar="FILE", help="its key (PEM)")
+    sign.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password of the key")
+    sign.add_argument("--timestamp", metavar="URL", help="a time-stamping server (RFC 3161)")
+    sign.set_defaults(kind=Sign)
 
 
 def _add_output(parser: argparse.ArgumentParser, *, required: bool = False) -> None:

@@ -57,7 +57,11 @@ class Console:
         """This process's own streams, in UTF-8 whatever the locale says; closed ones read nothing, write nowhere."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(encoding="utf-8", errors="replace")
+                stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
+        if os.name == "nt":
+            from launcher.windows import terminal_environment
+
+            env = terminal_environment(env)
         return cls(
             stdin=sys.stdin or io.StringIO(),
             stdout=sys.stdout or _nowhere(),

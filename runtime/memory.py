@@ -178,11 +178,23 @@ def machine_memory(root: Path = Path("/")) -> MachineMemory:
     total, available = sizes.get("MemTotal", 0), sizes.get("MemAvailable", 0)
     if not total and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if not total and os.name == "nt":
+        total, available = _windows_memory()
     for limit, used in _cgroup_limits(root):
         if not total or limit < total:
             total = limit
             available = min(available, limit - used) if available else limit - used
     return MachineMemory(total=total, available=max(available, 0))
+
+
+def _windows_memory() -> tuple[int, int]:
+    """Total and available bytes (MEMORYSTATUSEX of Microsoft's sysinfoapi.h)."""
+    import ctypes
+
+    status = (ctypes.c_uint64 * 8)(64)  # its length and the load in per cent share the first eight bytes
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(status):  # type: ignore[attr-defined,unused-ignore]
+        return 0, 0
+    return status[1], status[2]
 
 
 def _cgroup_limits(root: Path) -> Iterator[tuple[int, int]]:

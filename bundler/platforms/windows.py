@@ -1,5 +1,6 @@
 """Windows: a program's file has less than 4 GiB, and signing tools write into its headers and behind its end."""
 
+import os
 import struct
 
 TARGETS: tuple[str, ...] = ("windows-x86_64",)
@@ -13,19 +14,26 @@ _CHECKSUM, _CERTIFICATES = 24 + 64, 24 + 112 + 4 * 8
 
 def stub_identity(stub: bytes) -> bytes:
     """Without the checksum and the place of the certificates, both of which signing writes. Raises ValueError."""
-    if stub[:2] != b"MZ" or len(stub) < 64:
-        raise ValueError("no program for Windows")
-    (start,) = struct.unpack_from("<I", stub, 60)
-    if stub[start : start + 4] != b"PE\0\0" or len(stub) < start + _CERTIFICATES + 8:
-        raise ValueError("no program for Windows")
     plain = bytearray(stub)
-    plain[start + _CHECKSUM : start + _CHECKSUM + 4] = bytes(4)
-    plain[start + _CERTIFICATES : start + _CERTIFICATES + 8] = bytes(8)
+    for position, size in _written_by_signing(stub):
+        plain[position : position + size] = bytes(size)
     return bytes(plain)
 
 
+def _written_by_signing(start: bytes) -> tuple[tuple[int, int], ...]:
+    """Positions and sizes of the two fields in a file that begins with `start`."""
+    if start[:2] != b"MZ" or len(start) < 64:
+        raise ValueError("no program for Windows")
+    (header,) = struct.unpack_from("<I", start, 60)
+    if start[header : header + 4] != b"PE\0\0" or len(start) < header + _CERTIFICATES + 8:
+        raise ValueError("no program for Windows")
+    return (header + _CHECKSUM, 4), (header + _CERTIFICATES, 8)
+
+
 def finish(fd: int, end: int) -> None:
-    """A program for Windows needs nothing more."""
+    """What was changed is no longer signed."""
+    for position, size in _written_by_signing(os.pread(fd, 4096, 0)):
+        os.pwrite(fd, bytes(size), position)
 
 
 def is_intact(fd: int) -> bool:
