@@ -332,6 +332,8 @@ def _strip(tree: Path, steps: Steps, files: Sequence[Path]) -> None:
     # a library needs the names it exports: -x on macOS, whose strip knows no --strip-unneeded
     how = "-x" if files[0].suffix == ".dylib" else "--strip-unneeded"
     steps.run("stripping the libraries", [found[1], how, *files], tree, os.environ)
+    if files[0].suffix == ".dylib":  # what was changed is no longer signed, and Apple silicon loads only what is
+        steps.run("signing the libraries", ["codesign", "--force", "--sign", "-", *files], tree, os.environ)
 
 
 def _flags(plan: Plan, lib: Path) -> str:

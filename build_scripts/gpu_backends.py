@@ -1,8 +1,8 @@
 """The GPU backends that build_native.py can add to the engine: what each needs, and what CMake is told.
 
 Only build scripts may import it. Vulkan serves NVIDIA, AMD and Intel through their drivers and is small; it belongs to
-the standard engine of Linux where its tools are installed. CUDA makes an engine, and bases, of its own. Metal is
-upstream's default on macOS.
+the standard engine of Linux where its tools are installed. CUDA makes an engine, and bases, of its own. Metal belongs to
+every engine for macOS; no Mac has compiled it yet.
 """
 
 import os
@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.paths import host_target
 from steps import StepError
 from toolchains import version_of
 
 BACKENDS = ("cpu", "vulkan", "cuda")
 OFF = {"GGML_VULKAN": "OFF", "GGML_CUDA": "OFF"}
+METAL = {"GGML_METAL": "ON", "GGML_METAL_EMBED_LIBRARY": "ON"}  # the shaders inside the library
 _PACKAGES = "Debian/Ubuntu: apt install libvulkan-dev glslc spirv-headers"
 
 
@@ -53,6 +55,8 @@ def choose(asked: str | None, *, standard: bool, cache: Path, older: bool = Fals
         from cuda_toolkit import cuda
 
         return cuda(cache, architectures)
+    if asked is None and host_target().startswith("macos-"):
+        return Gpu(name="metal", options=OFF | METAL)
     if asked == "cpu" or (asked is None and not standard):
         return Gpu(options=OFF)
     missing = list(_missing())

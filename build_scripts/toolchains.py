@@ -21,6 +21,10 @@ from steps import StepError, write_text  # noqa: E402
 from sysroot import PACKAGES, Sysroot  # noqa: E402
 
 
+# As old as upstream's own programs ask for; its CPU library uses Accelerate by itself, without a BLAS library beside.
+MACOS = {"CMAKE_OSX_DEPLOYMENT_TARGET": "13.3", "GGML_BLAS": "OFF"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Toolchain:
     """How to build for one target. `compilers`: path -> version, part of the engine's key, as are the `options`.
@@ -53,7 +57,7 @@ def toolchain(target: str, *, portable: bool = False) -> Toolchain:
     if target == host_target():
         compilers = find_compilers()
         if not portable:
-            return Toolchain(target=target, compilers=compilers)
+            return Toolchain(target=target, compilers=compilers, options=MACOS if target.startswith("macos-") else {})
         if target not in PACKAGES:
             raise StepError(f"there is no older system to build for {target}; leave --portable away")
         cc, cxx = compilers
