@@ -1,8 +1,8 @@
 """The GPU backends that build_native.py can add to the engine: what each needs, and what CMake is told.
 
 Only build scripts may import it. Vulkan serves NVIDIA, AMD and Intel through their drivers and is small; it belongs to
-the standard engine of Linux where its tools are installed. CUDA makes an engine, and bases, of its own. Metal belongs to
-every engine for macOS; no Mac has compiled it yet.
+the standard engine of Linux where its tools are installed. CUDA makes an engine, and bases, of its own. Metal belongs
+to every engine for macOS; no Mac has compiled it yet.
 """
 
 import os

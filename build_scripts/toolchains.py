@@ -20,7 +20,6 @@ from runtime.paths import build_cache, host_target  # noqa: E402
 from steps import StepError, write_text  # noqa: E402
 from sysroot import PACKAGES, Sysroot  # noqa: E402
 
-
 # As old as upstream's own programs ask for; its CPU library uses Accelerate by itself, without a BLAS library beside.
 MACOS = {"CMAKE_OSX_DEPLOYMENT_TARGET": "13.3", "GGML_BLAS": "OFF"}
 
