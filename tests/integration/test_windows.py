@@ -1,0 +1,251 @@
+"""Bundles for Windows: made here, run under wine. The engine has one CPU variant (--fast) and no page.
+
+wine is not Windows: what these tests see is that the programs inside work together and keep to what they promise.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.paths import build_cache
+from tests.integration.clients import environment, run_client
+from tests.integration.conftest import ROOT, TIMEOUT, Runner, succeed
+from tests.integration.server import Server
+
+TARGET = "windows-x86_64"
+QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris.\n"
+STEADY = ("--cli", "-t", "1", "--temp", "0")
+WINE = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
+
+pytestmark = pytest.mark.skipif(WINE is None, reason="needs wine, which runs programs for Windows (apt install wine64)")
+needs_osslsigncode = pytest.mark.skipif(
+    not all(map(shutil.which, ("osslsigncode", "openssl"))), reason="needs osslsigncode and openssl"
+)
+
+
+def script(name: str, *arguments: str) -> Path:
+    """What a build script says at its end: the path of what it made."""
+    command = [sys.executable, ROOT / "build_scripts" / name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def wine(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """Runs programs for Windows with a run cache of their own. LOCALAPPDATA and the like are the prefix's."""
+    prefix = build_cache(os.environ) / "wine"
+    cache = tmp_path_factory.mktemp("wine") / "cache 缓存"
+    env = {
+        **run.env,
+        "WINEPREFIX": str(prefix),
+        "WINEDEBUG": "-all",
+        "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",
+        "QWENFILE_CACHE": f"Z:{cache}",
+    }
+    yield Runner(env=env)
+    subprocess.run([WINE or "", "wineboot", "--end-session", "--kill"], env=env, capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def exe(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo bundle for Windows, in a folder whose name has a space and Chinese letters, as its own has."""
+    named = {
+        "--engine": script("build_native.py", "--target", TARGET, "--fast", "--no-webui"),
+        "--stub": script("build_stub.py", "--target", TARGET),
+        "--python": script("build_windows_python.py"),
+    }
+    folder = tmp_path_factory.mktemp("windows 模型")
+    base = folder / f"{TARGET}.base"
+    parts = [word for name, path in named.items() for word in (name, path)]
+    succeed(run.qwenfile("base", "build", "--target", TARGET, *parts, "-o", base), ["base", "build"])
+    bundle = folder / "qwen3 演示.exe"
+    built = run.qwenfile("build", "--demo", "--target", TARGET, "--base", base, "-o", bundle)
+    succeed(built, ["build", "--target", TARGET])
+    assert "not tried out" in built.err
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def command(exe: Path) -> Path:
+    """The bundle as a program of this system: a script that starts it under wine."""
+    starter = exe.with_suffix("")
+    starter.write_text(f"#!/bin/sh\nexec '{WINE}' '{exe}' \"$@\"\n")
+    starter.chmod(0o755)
+    return starter
+
+
+def test_it_says_its_version(wine: Runner, command: Path) -> None:
+    for _ in range(2):  # unpacks, then finds what it has unpacked
+        told = wine(command, "--version")
+        assert (told.code, told.err) == (0, "")
+        assert told.out.endswith(f"target {TARGET}\n")
+
+
+def test_it_answers(wine: Runner, command: Path) -> None:
+    for _ in range(2):
+        told = wine(command, *STEADY, "-p", QUESTION)
+        assert (told.code, told.out, told.err) == (0, ANSWER, "")
+    assert wine(command, *STEADY, input=QUESTION).out == ANSWER
+
+
+def test_text_of_all_scripts_goes_through(wine: Runner, command: Path, tmp_path: Path) -> None:
+    text = '你好, мир! \U0001f600 "quoted" back\\slash'
+    counted = wine(command, "--cli", "--count-tokens", input=text)
+    (tmp_path / "文件 1.txt").write_text(text, encoding="utf-8")
+    assert wine(command, "--cli", "--count-tokens", "-f", f"Z:{tmp_path}/文件 1.txt").out == counted.out
+    assert wine(command, "--cli", "--count-tokens", "-p", text).out == counted.out
+    tokens = json.loads(wine(command, "--cli", "--tokenize", "--json", "-p", text).out)["tokens"]
+    pieces = (piece["text"].encode() if "text" in piece else bytes(piece["bytes"]) for piece in tokens)
+    assert b"".join(pieces).decode() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("-p", " "), 2, "prompt is empty"),
+        (("-p", "x", "--tempp", "1"), 2, "did you mean --temp"),
+        (("-p", "x", "-m", r"C:\nowhere\model.gguf"), 3, "cannot read the model"),
+        (("-p", "word " * 6000), 4, "the context holds 4,096"),
+    ],
+)
+def test_mistakes_are_one_line_and_their_exit_code(
+    wine: Runner, command: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    told = wine(command, *STEADY, *arguments)
+    assert (told.code, told.out) == (code, "")
+    assert words in told.one_line
+    assert told.one_line.startswith("qwen3 演示: ")
+
+
+def test_rows_are_answered(wine: Runner, command: Path, tmp_path: Path) -> None:
+    rows = "".join(f'"What is {number} + {number}?"\n' for number in (1, 2, 3))
+    told = wine(command, *STEADY, "--jsonl", "-o", f"Z:{tmp_path}/out.jsonl", input=rows)
+    assert told.code == 0, told.err
+    content = (tmp_path / "out.jsonl").read_bytes()
+    assert b"\r" not in content
+    assert [json.loads(line)["line"] for line in content.splitlines()] == [1, 2, 3]
+
+
+def start(wine: Runner, command: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start it as the leader of a group, as a terminal would: Ctrl-C goes to all of the group."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [command, *arguments], stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=dict(wine.env), process_group=0
+    )
+
+
+def test_ctrl_c_ends_an_answer(wine: Runner, command: Path) -> None:
+    child = start(wine, command, *STEADY, "--raw", "--ignore-eos", "-n", "4000", "-p", "Once")
+    assert child.stdout is not None
+    assert child.stdout.read(1)
+    os.killpg(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=TIMEOUT)
+    assert (child.returncode, err) == (130, b"")
+
+
+def test_the_launcher_ends_with_the_stub(wine: Runner, command: Path) -> None:
+    child = start(wine, command, *STEADY, "--raw", "--ignore-eos", "-n", "100000", "-p", "Once")
+    assert child.stdout is not None
+    assert child.stdout.read(1)
+    child.kill()
+    rest = child.stdout.read()  # ends when the last process that holds the pipe has ended
+    assert len(rest) < 10_000_000
+    child.communicate(timeout=TIMEOUT)
+
+
+def test_it_serves_the_openai_client(wine: Runner, command: Path, tmp_path: Path) -> None:
+    with Server(command, wine) as server:
+        seen = run_client(environment("clients"), "openai_client.py", server.url, server.facts["model"], cwd=tmp_path)
+        assert seen["chat"]["content"] == ANSWER.strip()
+        assert seen["stream"]["content"] == ANSWER.strip()
+        status, body, _ = server.request("/v1/models", host="evil.example")
+        assert (status, "evil.example" in str(body)) == (403, True)
+
+
+def test_a_chat_reads_from_a_pipe(wine: Runner, command: Path) -> None:
+    told = wine(command, "-t", "1", "--temp", "0", input=QUESTION)
+    assert (told.code, told.out) == (0, ANSWER)
+
+
+def test_starts_at_once_do_not_disturb_each_other(wine: Runner, command: Path, tmp_path: Path) -> None:
+    env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}/new"}
+    asked = [
+        subprocess.Popen([command, *STEADY, "-p", QUESTION], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=env)
+        for _ in range(3)
+    ]
+    assert [child.communicate(timeout=TIMEOUT)[0].decode() for child in asked] == [ANSWER] * 3
+    names = sorted(path.name.partition("-")[0] for path in (tmp_path / "new").iterdir() if path.is_dir())
+    assert names == ["engine", "launcher"]
+
+
+def test_a_damaged_cache_is_mended(wine: Runner, command: Path, tmp_path: Path) -> None:
+    env = {"QWENFILE_CACHE": f"Z:{tmp_path}/cache"}
+    assert wine(command, "--version", **env).code == 0
+    (launcher,) = (tmp_path / "cache").glob("launcher-*")
+    (launcher / "_internal" / "python311.dll").unlink()
+    assert wine(command, "--version", **env).code == 0
+
+
+def test_a_damaged_bundle_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.exe"
+    cut.write_bytes(exe.read_bytes()[:1_000_000])
+    told = wine(WINE or "", cut, "--version")
+    assert told.code == 3
+    assert told.one_line.startswith("cut.exe: this file is damaged: it is cut off: 1000000 bytes")
+
+
+def test_no_cache_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = dict.fromkeys(("QWENFILE_CACHE", "LOCALAPPDATA", "USERPROFILE", "TEMP"), f"Z:{tmp_path}/file")
+    told = wine(WINE or "", exe, "--version", **env)
+    assert told.code in (0, 126)  # wine gives a process its own LOCALAPPDATA
+    if told.code:
+        assert "no usable cache folder; tried " in told.one_line
+
+
+def test_weights_beside_it(run: Runner, wine: Runner, exe: Path, tmp_path: Path) -> None:
+    base = exe.with_name(f"{TARGET}.base")
+    pair = tmp_path / "two files.exe"
+    built = run.qwenfile("build", "--demo", "--target", TARGET, "--base", base, "--external-weights", "-o", pair)
+    succeed(built, ["build", "--external-weights"])
+    assert wine(WINE or "", pair, *STEADY, "-p", QUESTION).out == ANSWER
+    (tmp_path / "two files.gguf").rename(tmp_path / "other.gguf")
+    lost = wine(WINE or "", pair, *STEADY, "-p", QUESTION)
+    assert (lost.code, "two files.gguf is not there" in lost.one_line) == (3, True)
+
+
+@needs_osslsigncode
+def test_a_signed_bundle_runs_and_verifies(run: Runner, wine: Runner, exe: Path, tmp_path: Path) -> None:
+    key, certificate, signed = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "signed.exe"
+    shutil.copy(exe, signed)
+    made = run(
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Nobody",
+        "-addext", "extendedKeyUsage=codeSigning", "-keyout", key, "-out", certificate,
+    )  # fmt: skip
+    succeed(made, ["openssl"])
+    succeed(run.qwenfile("sign", signed, "--certificate", certificate, "--key", key), ["sign"])
+    assert signed.stat().st_size > exe.stat().st_size
+    checked = run("osslsigncode", "verify", "-CAfile", certificate, "-in", signed)
+    assert "Signature verification: ok" in checked.out, checked.out
+    assert run.qwenfile("verify", signed).code == 0
+    assert wine(WINE or "", signed, *STEADY, "-p", QUESTION).out == ANSWER
+    succeed(run.qwenfile("args", signed, "--set", "--temp 0"), ["args"])
+    assert run.qwenfile("verify", signed).code == 0
+    assert "No signature found" in run("osslsigncode", "verify", "-in", signed).out
+
+
+@needs_osslsigncode
+def test_signing_says_what_is_missing(run: Runner, exe: Path, demo_bundle: Path, tmp_path: Path) -> None:
+    assert run.qwenfile("sign", demo_bundle).code == 2
+    assert "--pkcs12" in run.qwenfile("sign", exe).one_line
+    (tmp_path / "x.pem").write_text("nothing")
+    failed = run.qwenfile("sign", exe, "--certificate", tmp_path / "x.pem", "--key", tmp_path / "x.pem")
+    assert (failed.code, failed.one_line.startswith("qwenfile: osslsigncode failed: ")) == (1, True)
