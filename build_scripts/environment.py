@@ -36,7 +36,7 @@ def check_needs() -> None:
 def prepare(stages: Stages, *engine_flags: str) -> None:
     """Run STAGES stages, after which `.venv`, a base for this machine and llama-cpp-python's bindings are there."""
     check_needs()
-    stages.run("virtual environment", lambda: _make_environment(stages))
+    stages.run("virtual environment", lambda: make_environment(stages))
     engine = stages.command("native engine", [PYTHON, ROOT / "build_scripts/build_native.py", *engine_flags])
     stages.run("engine bindings", lambda: _install_bindings(stages, Path(engine)))
     stages.command("stub", [PYTHON, ROOT / "build_scripts/build_stub.py"])
@@ -60,7 +60,8 @@ def _stamped(name: str, key: str) -> bool:
     return stamp.is_file() and stamp.read_text() == key
 
 
-def _make_environment(stages: Stages) -> str:
+def make_environment(stages: Stages) -> str:
+    """Everything of requirements.txt and this package in .venv; returns a note."""
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode())
     if PYTHON.is_file() and _stamped("requirements", key.hexdigest()):
         return "up to date"
