@@ -69,6 +69,17 @@ class Bench:
     bare: Path
     runs: int
     threads: int
+    gpu: tuple[str, ...] = ()  # -ngl and --device, for both sides
+
+    @property
+    def ours_only(self) -> tuple[str, ...]:
+        """Where bare llama.cpp has no GPU backend, the bundle must not use one by itself."""
+        return () if self.gpu else ("--gpu", "off")
+
+    @property
+    def fit(self) -> tuple[str, ...]:
+        """The bundle leaves this pass out on a processor."""
+        return () if self.gpu else ("--fit", "off")
 
 
 def wall(command: Command) -> float:
@@ -95,15 +106,15 @@ def take_turns(runs: int, *works: Callable[[], float]) -> list[float]:
 def start_rows(bench: Bench) -> Iterator[Row]:
     """From the process's start to the end of one generated token."""
     threads = ("-t", str(bench.threads))
-    one = ("-p", "hi", "-n", "1", *threads)
+    one = ("-p", "hi", "-n", "1", *threads, *bench.gpu)
 
     def ours(context: int, *flags: str) -> float:
-        return wall([bench.bundle, "--cli", *flags, *one, "-c", str(context)])
+        return wall([bench.bundle, "--cli", *flags, *one, *bench.ours_only, "-c", str(context)])
 
     def bare(*flags: str) -> float:
         return wall([bench.bare / "llama-completion", "-m", bench.model, *one, "-no-cnv", *flags])
 
-    tuned = ("--no-warmup", "--fit", "off")
+    tuned = ("--no-warmup", *bench.fit)
     at_8k, chat_8k, bare_8k, default = take_turns(
         bench.runs,
         lambda: ours(8192, "--raw"),
@@ -157,9 +168,9 @@ class Server:
 
 
 def server_commands(bench: Bench) -> tuple[Command, Command]:
-    common = ("-c", "8192", "--parallel", "1", "--no-warmup", "-t", str(bench.threads))
-    ours = [bench.bundle, "--server", "--nobrowser", *common]
-    bare = [bench.bare / "llama-server", "-m", bench.model, "--fit", "off", *common]
+    common = ("-c", "8192", "--parallel", "1", "--no-warmup", "-t", str(bench.threads), *bench.gpu)
+    ours = [bench.bundle, "--server", "--nobrowser", *common, *bench.ours_only]
+    bare = [bench.bare / "llama-server", "-m", bench.model, *bench.fit, *common]
     return ours, bare
 
 
@@ -215,15 +226,15 @@ def rows_row(bench: Bench, work: Path) -> Row:
     ]  # fmt: skip
     file = work / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    slots = ("--parallel", str(SLOTS), "-t", str(bench.threads))
+    slots = ("--parallel", str(SLOTS), "-t", str(bench.threads), *bench.gpu)
     each = 512  # tokens of context for every slot
 
     def ours() -> float:
-        command = [bench.bundle, "--cli", "--jsonl", file, *slots, "-c", str(each)]
+        command = [bench.bundle, "--cli", "--jsonl", file, *slots, *bench.ours_only, "-c", str(each)]
         return ROWS / wall(command)
 
     server = Server(
-        [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", "--fit", "off", *slots, "-c", str(SLOTS * each)]
+        [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", *bench.fit, *slots, "-c", str(SLOTS * each)]
     )
     plain = {"chat_template_kwargs": {"enable_thinking": False}}
 
@@ -306,6 +317,17 @@ def ensure_bare() -> Path:
     return Path(done.stdout.strip().splitlines()[-1]) / "bare"
 
 
+def gpu_flags(layers: str | None, device: str | None, bare: Path) -> tuple[str, ...]:
+    """The flags of both sides; bare llama.cpp then finds the engine's own GPU backend by a variable."""
+    flags = [word for flag, value in (("-ngl", layers), ("--device", device)) if value for word in (flag, value)]
+    if flags:
+        libraries = [path for name in ("cuda", "vulkan") for path in bare.parent.glob(f"lib/*ggml-{name}.*")]
+        if not libraries:
+            raise SystemExit("bench: this engine has no GPU backend")
+        os.environ["GGML_BACKEND_PATH"] = str(libraries[0])
+    return tuple(flags)
+
+
 def show(rows: Iterable[Row]) -> None:
     """The table, as Markdown, each row as soon as it is measured."""
     print("| figure | unit | bundle | bare llama.cpp | ratio | target | met |")
@@ -342,6 +364,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--model", type=Path, help="weights to use; default: random ones of Qwen3-0.6B's shape")
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="threads of both sides")
+    parser.add_argument("-ngl", metavar="N", help="layers on a GPU, on both sides; all for as many as there are")
+    parser.add_argument("--device", metavar="NAMES", help="the devices to compute on, on both sides")
     parser.add_argument("--only", help="names of groups, with commas; default: all (see `groups` in this file)")
     asked = parser.parse_args(argv)
     if shutil.which("cp") is None:
@@ -353,7 +377,15 @@ def main(argv: Sequence[str]) -> int:
         wall(build_command(model, bundle))
         read_anew(bundle, model)
         measured = groups(
-            Bench(model=model, bundle=bundle, bare=bare, runs=asked.runs, threads=asked.threads), Path(folder)
+            Bench(
+                model=model,
+                bundle=bundle,
+                bare=bare,
+                runs=asked.runs,
+                threads=asked.threads,
+                gpu=gpu_flags(asked.ngl, asked.device, bare),
+            ),
+            Path(folder),
         )
         wanted = asked.only.split(",") if asked.only else list(measured)
         if unknown := set(wanted) - set(measured):

@@ -28,6 +28,7 @@ def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
     command = [
         bench.bundle, "--chat", "--server", "--port", "0", "--nobrowser", "--nothink", "--temp", "0", "-c", "4096",
         "-n", str(_TOKENS), "--grammar", _GRAMMAR, "-t", str(bench.threads), "--no-history", "--ignore-eos",
+        *bench.gpu, *bench.ours_only,
     ]  # fmt: skip
     chat = Terminal(command, {**environ, "HOME": str(home), "TERM": "xterm-256color"})
     url = re.search(r"(http://127\.0\.0\.1:\d+)", chat.wait_for(r"http://127\.0\.0\.1:\d+.*>>>"))

@@ -30,6 +30,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
@@ -309,9 +310,22 @@ def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
         "webui": webui_key() if plan.webui else None,
         "compilers": list(plan.tools.compilers.values()),
         "variants": [_variant(path) for path in variants],
-        "gpu": {"backend": plan.gpu.name, "made_with": plan.gpu.inputs} if plan.gpu.name else None,
+        "gpu": _gpu_facts(plan),
     }
     write_text(work / "engine.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _gpu_facts(plan: Plan) -> dict[str, Any] | None:
+    """What the bundler needs to know of a GPU backend, to leave it out."""
+    if not plan.gpu.name:
+        return None
+    files = [_library(plan.tree / "bin", name) for name in plan.gpu.libraries] + list(plan.gpu.carried)
+    return {
+        "backend": plan.gpu.name,
+        "made_with": plan.gpu.inputs,
+        "libraries": [path.name for path in files],
+        "licenses": list(plan.gpu.licenses),
+    }
 
 
 def _library(folder: Path, name: str) -> Path:

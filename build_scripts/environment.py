@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gpu_backends import choose
 from stages import StageError, Stages, build_cache
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,8 @@ def check_needs() -> None:
 def prepare(stages: Stages, *engine_flags: str) -> None:
     """Run STAGES stages, after which `.venv`, a base for this machine and llama-cpp-python's bindings are there."""
     check_needs()
+    if sys.platform == "linux" and (notice := choose(None, standard=True, cache=build_cache()).notice):
+        print(f"note: the engine is built {notice}", file=sys.stderr)
     stages.run("virtual environment", lambda: make_environment(stages))
     engine = stages.command("native engine", [PYTHON, ROOT / "build_scripts/build_native.py", *engine_flags])
     stages.run("engine bindings", lambda: _install_bindings(stages, Path(engine)))

@@ -70,7 +70,9 @@ def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
     from bundler import base, report
 
     cache = build_cache(env)
-    parts = base.ingredients(cache, asked.target or host_target(), asked.engine, asked.stub, asked.python)
+    parts = base.ingredients(
+        cache, asked.target or host_target(), asked.engine, asked.stub, asked.python, asked.backend
+    )
     path = base.build(parts, cache, lambda step: report.say(f"base: {step}"), out=asked.out, force=asked.force)
     report.table({"base": str(path), "size": report.size(path.stat().st_size)})
 
@@ -147,7 +149,7 @@ def _upgrade(asked: options.Upgrade, env: Mapping[str, str]) -> None:
     from bundler.build import try_out
 
     bundle = Bundle.open(asked.file)
-    newer = bases.find(build_cache(env), bundle.manifest.target, asked.base, asked.bases)
+    newer = bases.find(build_cache(env), bundle.manifest.target, asked.base, asked.bases, bases.gpu_backend(bundle))
     with report.progress("copying the weights", bundle.size) as progress:
         edit.upgrade(bundle, newer, asked.out, force=asked.force, progress=progress)
     if asked.verify:

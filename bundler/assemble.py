@@ -13,7 +13,7 @@ from bundler.edit import encode_args
 from bundler.model import Model
 from bundler.platforms import platform_of
 from bundler.writer import Progress, check_output, create
-from runtime.bundle import ALIGNMENT, ARGS, DRAFT, MODEL, Bundle, edges_sha256
+from runtime.bundle import ALIGNMENT, ARGS, DRAFT, ENGINE_PREFIX, LICENSE_PREFIX, MODEL, Bundle, edges_sha256
 from runtime.errors import QwenfileError, UsageError
 
 TAIL_ROOM = 1024 * 1024  # bytes; arguments, manifest and ZIP directory are far smaller
@@ -34,6 +34,7 @@ class Order:
     inputs: tuple[Path, ...] = ()
     external_weights: bool = False
     force: bool = False
+    without_gpu: bool = False
 
     @property
     def beside(self) -> int:
@@ -69,7 +70,7 @@ def assemble(order: Order, progress: Progress) -> Built:
     check(order)
     weights = _beside(order)
     with _copied_weights(weights, order, progress) as external, create(out, force=order.force) as writer:
-        writer.copy_base(order.base)
+        writer.copy_base(order.base, gpu_members(order.base) if order.without_gpu else frozenset())
         if not external:
             writer.add_weights(MODEL, order.model.source, progress)
         if order.draft:
@@ -81,6 +82,7 @@ def assemble(order: Order, progress: Progress) -> Built:
         writer.finish(
             replace(
                 order.base.manifest,
+                engine=order.base.manifest.engine | ({"gpu": None} if order.without_gpu else {}),
                 name=order.name,
                 model=order.model.facts(),
                 sampling=order.model.sampling(),
@@ -90,6 +92,13 @@ def assemble(order: Order, progress: Progress) -> Built:
         )
     written = out.stat().st_size
     return Built(out=out, size=written, added=written - (0 if weights else order.model.file_size), weights=weights)
+
+
+def gpu_members(base: Bundle) -> frozenset[str]:
+    """The members of a base that only its GPU backend needs."""
+    facts = base.manifest.engine.get("gpu") or {}
+    libraries = (ENGINE_PREFIX + name for name in facts.get("libraries", ()))
+    return frozenset({*libraries, *(f"{LICENSE_PREFIX}engine-{name}.txt" for name in facts.get("licenses", ()))})
 
 
 def check(order: Order) -> None:

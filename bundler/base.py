@@ -76,11 +76,28 @@ def pointed(folder: Path, target: str) -> Path | None:
     return path if path.exists() else None
 
 
+def variant(target: str, backend: str | None) -> str:
+    """What the newest engine and base are called: those with CUDA lie beside the standard ones."""
+    return f"{target}-cuda" if backend == "cuda" else target
+
+
+def _backend(engine: Path) -> str | None:
+    facts = json.loads((engine / "engine.json").read_text()).get("gpu") or {}
+    return facts.get("backend")
+
+
 def ingredients(
-    cache: Path, target: str, engine: Path | None = None, stub: Path | None = None, python: Path | None = None
+    cache: Path,
+    target: str,
+    engine: Path | None = None,
+    stub: Path | None = None,
+    python: Path | None = None,
+    backend: str | None = None,
 ) -> Ingredients:
     """The named or else the newest engine, stub and Python for `target`. Raises QwenfileError if one is missing."""
-    engine = engine or pointed(cache / "engine", target)
+    engine = engine or pointed(cache / "engine", variant(target, backend))
+    if engine is None and backend == "cuda":
+        raise QwenfileError(f"there is no CUDA engine for {target}", "run build_scripts/build_native.py --backend cuda")
     if stub is None and (folder := pointed(cache / "stub", target)) is not None:
         stub = folder / "stub" if folder.is_dir() else folder
     if engine is None or not (engine / "engine.json").is_file():
@@ -113,7 +130,7 @@ def build(
     else:
         report("up to date")
     if out is None:
-        current = bases / f"{parts.target}.current"
+        current = bases / f"{variant(parts.target, _backend(parts.engine))}.current"
         part = current.with_suffix(".part")
         part.write_text(path.name + "\n")
         part.replace(current)

@@ -8,27 +8,33 @@ import hashlib
 from pathlib import Path
 
 from bundler import verify
-from bundler.base import BUILD_HINT, pointed
+from bundler.base import BUILD_HINT, pointed, variant
 from bundler.platforms import platform_of
 from runtime.bundle import Bundle
 from runtime.errors import ModelError, UsageError
 from runtime.paths import host_target
 
+CUDA_HINT = "build_scripts/build_native.py --backend cuda, then 'qwenfile base build --backend cuda' make one"
 SUMS = "SHA256SUMS"
 
 
-def find(cache: Path, target: str, path: Path | None = None, folder: Path | None = None) -> Bundle:
-    """The base for `target`: the file `path`, the one in `folder`, or the newest in the cache.
+def find(
+    cache: Path, target: str, path: Path | None = None, folder: Path | None = None, backend: str | None = None
+) -> Bundle:
+    """The base for `target`: the file `path`, the one in `folder`, or the newest in the cache. `backend` cuda: the
+    one with CUDA.
 
     Raises UsageError if there is none or it is for another target, ModelError if it is damaged."""
     platform_of(target)
     if path is not None:
         return checked(path, target)
     if folder is not None:
-        found = _in_folder(folder, target)
+        found = _in_folder(folder, variant(target, backend))
         _check_sum(found)
         return checked(found, target)
-    found_in_cache = pointed(cache / "bases", target)
+    found_in_cache = pointed(cache / "bases", variant(target, backend))
+    if found_in_cache is None and backend == "cuda":
+        raise UsageError(f"there is no base with CUDA for {target}", CUDA_HINT)
     if found_in_cache is None:
         raise UsageError(f"there is no base for {target} in {cache / 'bases'}", _remedy(target))
     return _base(found_in_cache, target)
@@ -81,6 +87,11 @@ def _check_sum(path: Path) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != expected[path.name]:
         raise ModelError(f"{path} has SHA-256 {digest}; {SUMS} says {expected[path.name]}", "download it again")
+
+
+def gpu_backend(base: Bundle) -> str:
+    """The GPU backend that a base or bundle carries: vulkan, cuda, metal; "" for none."""
+    return str((base.manifest.engine.get("gpu") or {}).get("backend", ""))
 
 
 def _remedy(target: str) -> str:

@@ -39,6 +39,7 @@ def build(asked: Build, env: Mapping[str, str]) -> None:
         ),
         external_weights=asked.external_weights,
         force=asked.force,
+        without_gpu=asked.backend == "cpu",
     )
     with ExitStack() as stack:
         if asked.quantize:
@@ -65,10 +66,18 @@ def _build_one(order: assemble.Order, env: Mapping[str, str], *, verify: bool) -
 def _bases(asked: Build, cache: Path) -> list[Bundle]:
     """A base for each target: those asked for, else the one that --base is for, else this machine's."""
     if asked.base is None:
-        return [bases.find(cache, target, folder=asked.bases) for target in asked.targets or (host_target(),)]
-    if len(asked.targets) > 1:
+        targets = asked.targets or (host_target(),)
+        found = [bases.find(cache, target, folder=asked.bases, backend=asked.backend) for target in targets]
+    elif len(asked.targets) > 1:
         raise UsageError("--base names one base, which serves one target", "name a folder of bases with --bases")
-    return [bases.checked(asked.base, asked.targets[0] if asked.targets else None)]
+    else:
+        found = [bases.checked(asked.base, asked.targets[0] if asked.targets else None)]
+    for base in found:
+        carried = bases.gpu_backend(base)
+        if asked.backend not in (None, "cpu", carried):
+            remedy = "run build_scripts/build_native.py where its tools are, then 'qwenfile base build'"
+            raise UsageError(f"{base.path} carries {carried or 'no GPU backend'}, not {asked.backend}", remedy)
+    return found
 
 
 def _outs(asked: Build, name: str, targets: Sequence[str]) -> list[Path]:

@@ -22,6 +22,7 @@ class Build:
     base: Path | None
     bases: Path | None
     targets: tuple[str, ...]
+    backend: str | None
     external_weights: bool
     draft: Path | None
     lora: tuple[Path, ...]
@@ -37,6 +38,7 @@ class Build:
 class BuildBase:
     """`qwenfile base build`."""
 
+    backend: str | None
     target: str | None
     engine: Path | None
     stub: Path | None
@@ -212,6 +214,9 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--name", help="the model's name as the bundle shows it")
     build.add_argument("--system-prompt", metavar="TEXT", help="the bundle's default system prompt")
+    build.add_argument(
+        "--backend", choices=("cpu", "vulkan", "cuda"), help="for GPUs: none, Vulkan, or CUDA; default: as in the base"
+    )
     build.add_argument("--external-weights", action="store_true", help="leave the weights beside the bundle")
     build.add_argument(
         "--draft", type=Path, metavar="SMALL.gguf", help="a smaller model that guesses ahead (speculative decoding)"
@@ -239,6 +244,7 @@ def _add_base(base: argparse.ArgumentParser) -> None:
     build.add_argument("--python", type=Path, metavar="DIR", help="default: this one, or for other systems the newest")
     build.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: the cache, as its newest")
     build.add_argument("--force", action="store_true", help="build it again")
+    build.add_argument("--backend", choices=("cuda",), help="with the newest CUDA engine")
     build.set_defaults(kind=BuildBase)
     listing = commands.add_parser("list", help="list the bases in the cache")
     listing.set_defaults(kind=ListBases)

@@ -167,6 +167,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         "target": manifest.target,
         **({"needs": _system(system)} if system.versions else {}),
         "engine": f"llama.cpp {manifest.engine.get('llama_cpp', '?')}",
+        "GPU backend": _gpu(bundle),
         "stored": f"launcher {size(stored(LAUNCHER))}, engine {size(stored(ENGINE_PREFIX))}, "
         f"licences {size(stored(LICENSE_PREFIX))}",
     }
@@ -190,6 +191,14 @@ def _system(needs: elf.Needs) -> str:
     names = {"GLIBC": "glibc {}", "GLIBCXX": "libstdc++ with GLIBCXX_{}"}
     versions = [text.format(needs.versions[name]) for name, text in names.items() if name in needs.versions]
     return f"{', '.join(versions)} or newer; {' '.join(needs.libraries)}".rstrip("; ")
+
+
+def _gpu(bundle: Bundle) -> str:
+    facts = bundle.manifest.engine.get("gpu") or {}
+    stored = sum(
+        member.size for name in facts.get("libraries", ()) if (member := bundle.manifest.member(ENGINE_PREFIX + name))
+    )
+    return f"{facts['backend']}, {size(stored)}" if facts else "none"
 
 
 def _model_rows(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -103,15 +103,28 @@ class BundleWriter:
         sha256, _ = self._copy_hashed(source, 0, progress)
         return source.length, sha256
 
-    def copy_base(self, base: Bundle) -> None:
-        """Copy stub and members of `base`, everything before its manifest, as they are."""
+    def copy_base(self, base: Bundle, without: frozenset[str] = frozenset()) -> None:
+        """Copy stub and members of `base`, everything before its manifest, as they are; but those in `without`."""
+        left_out = [member for member in base.manifest.members if member.name in without]
         end = base.header.manifest_offset - header_size(MANIFEST, base.header.manifest_size)
+        end = min([end, *(member.offset - header_size(member.name, member.length) for member in left_out)])
         with base.path.open("rb") as file:
             for _ in _copy_range(file.fileno(), self._fd, 0, 0, end):
                 pass
         self._position = end
         self._header = base.header
-        self.members = list(base.manifest.members)
+        self.members = [member for member in base.manifest.members if member.offset < end]
+        for member in base.manifest.members:
+            if member.offset >= end and member not in left_out:
+                self._copy_member(base, member)
+
+    def _copy_member(self, base: Bundle, member: Member) -> None:
+        """Add a small member of `base` with its stored bytes as they are."""
+        moved = replace(member, offset=self._position + header_size(member.name, member.length))
+        with base.path.open("rb") as file:
+            file.seek(member.offset)
+            self._write(local_header(moved) + file.read(member.size))
+        self.members.append(moved)
 
     def finish(self, manifest: Manifest) -> None:
         """Write manifest, central directory and header. `manifest.members` is filled in here."""

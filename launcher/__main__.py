@@ -20,6 +20,7 @@ from runtime.errors import ExitCode, QwenfileError, UsageError
 if TYPE_CHECKING:
     from launcher.session import Place
 
+TRY_GPU = "--try-gpu"
 # The stub says by this variable which bundle started it.
 BUNDLE_VARIABLE = "QWENFILE_BUNDLE"
 _TERMINATED = 128 + 15
@@ -29,6 +30,10 @@ _NOBODY_READS = 128 + 13
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bundle named by QWENFILE_BUNDLE and return the exit code."""
     words = sys.argv[1:] if argv is None else argv
+    if words[:1] == [TRY_GPU]:  # launcher.verdict starts this program so
+        from launcher import verdict
+
+        return verdict.main(words[1:])
     file = os.environ.pop(BUNDLE_VARIABLE, "")
     console = Console.of_process(os.environ, Path(file).stem or "qwen3")
     code = _guarded(words, file, console)
@@ -153,10 +158,9 @@ def _inform(options: LaunchOptions, bundle: Bundle, console: Console, env: Mutab
         case Action.LICENSES:
             console.answer(texts.licenses(bundle))
         case Action.LIST_DEVICES:
-            from launcher.session import open_engine
+            from launcher.devices import show_devices
 
-            devices = open_engine(_place(bundle, env), verbose=options.verbose).devices()
-            console.answer("".join(texts.device_line(device) + "\n" for device in devices))
+            show_devices(_place(bundle, env), console, verbose=options.verbose)
         case Action.INSTALL_DESKTOP:
             from launcher import desktop
 

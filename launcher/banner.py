@@ -1,6 +1,6 @@
 """The chat's first lines: which model runs here, on what, with how much context. Imported by `launcher.repl` only."""
 
-from launcher.machine import kernels, usable_cores
+from launcher.computing import computing
 from launcher.options import LaunchOptions
 from launcher.session import Session
 from launcher.settings import model_facts, model_name, quantization
@@ -17,12 +17,8 @@ def banner(options: LaunchOptions, manifest: Manifest, session: Session, used: i
         parts.append(_count(int(count)))
     if kind := quantization(options, manifest):
         parts.append(kind)
-    gpus = [device.description.strip() or device.name for device in session.devices if device.kind != "cpu"]
-    threads = options.threads or usable_cores()
-    cpu = " ".join(filter(None, ("CPU", kernels()))) + (f", {threads} thread{'s' * (threads > 1)}" if threads else "")
-    layers = f" (-ngl {options.gpu_layers})" if options.gpu_layers is not None else ""
-    computing = " + ".join(gpus) + layers if gpus and options.gpu_layers != "0" else cpu
-    return f"{', '.join(parts)}; context {used:,} of {size:,} tokens; {computing}\n/help for help, {LEAVE_HINT}"
+    by = computing(session.layers(), options)
+    return f"{', '.join(parts)}; context {used:,} of {size:,} tokens; {by}\n/help for help, {LEAVE_HINT}"
 
 
 def _count(parameters: int) -> str:

@@ -115,6 +115,7 @@ class Chat:
         archive: "Archive | None" = None,
         baked: Mapping[str, float | int] | None = None,
         door: Door | None = None,
+        computing: str = "",
     ) -> None:
         self.model = model
         self.ui = ui
@@ -124,6 +125,7 @@ class Chat:
         self.archive = archive
         self.baked = baked or {}
         self.door = door
+        self.computing = computing  # what computes, in words
         self.conversation = Conversation()
         self.set_values: dict[str, float | int] = {}
         self.mode = {None: AUTO, True: ON, False: OFF}[options.thinking]

@@ -82,7 +82,8 @@ def _answer(
         events = client.chat([*head, {"role": "user", "content": prompt}], body)
     with contextlib.closing(events):
         if told:
-            _tell(events, options, console, {"model": model_name(options, manifest), "seed": body["seed"]})
+            facts = {"seed": body["seed"], "compute": client.properties().get("compute")}
+            _tell(events, options, console, {"model": model_name(options, manifest), **facts})
         else:
             if options.display_prompt:
                 console.answer(prompt if options.raw else prompt.rstrip("\n") + "\n\n")
@@ -157,7 +158,7 @@ def _tell(
             yield event
 
     answer = gather(seen() if options.stream_json else events, raw=options.raw)
-    told = {"model": facts["model"], **answer.as_json(), "timings": timings_json(answer.timings), "seed": facts["seed"]}
+    told = {"model": facts["model"], **answer.as_json(), "timings": timings_json(answer.timings), **facts}
     if options.stream_json:
         told = {"event": "end", **{name: value for name, value in told.items() if name not in ("text", "reasoning")}}
     _line(console, told)

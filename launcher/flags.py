@@ -75,6 +75,13 @@ def one_of(*choices: str) -> Callable[[str, str], str]:
     return read
 
 
+def layers(name: str, text: str) -> str:
+    """A reader of a number of layers, `all` or `auto`."""
+    if text not in ("all", "auto") and not text.isdecimal():
+        raise UsageError(f"{name} needs a number of layers, not {text!r}", "or all, or auto")
+    return text
+
+
 def text(name: str, value: str) -> str:
     """A reader of text that refuses bytes which are no UTF-8 (they arrive as lone surrogates)."""
     try:
@@ -198,8 +205,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(names=("-m", "--model"), target="model", hint="FILE", read=path, help="other weights, a GGUF file"),
     Option(names=("-c", "--ctx-size"), target="context", hint="N", read=whole(0),
            help="context in tokens (8192); 0: the model's maximum"),
-    Option(names=("-ngl", "--gpu-layers", "--n-gpu-layers"), target="gpu_layers", hint="N",
-           help="layers to compute on the GPU"),
+    Option(names=("-ngl", "--gpu-layers", "--n-gpu-layers"), target="gpu_layers", hint="N", read=layers,
+           help="layers on a GPU: a number, all, or 0 (as many as fit)"),
+    Option(names=("--gpu",), target="gpu", hint="KIND", read=one_of("auto", "vulkan", "cuda", "metal", "off"),
+           help="vulkan, cuda or metal and nothing else; off; auto"),
+    Option(names=("--device", "-dev"), target="device", hint="NAMES",
+           help="devices to compute on, with commas (--list-devices)"),
     Option(names=("-t", "--threads"), target="threads", hint="N", read=whole(1, 4096),
            help="processor threads (the physical cores)"),
     Option(names=("--no-draft",), target="draft", value=False, faces=CHAT | CLI,

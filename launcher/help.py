@@ -1,14 +1,11 @@
 """The texts of --help, --help-engine and --licenses, made from the option table. Imported by the launcher only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from launcher.flags import OPTIONS, Option
 from launcher.options import Face
 from runtime.bundle import LICENSE_PREFIX, Bundle
-
-if TYPE_CHECKING:
-    from runtime.engine import Device
 
 _COLUMN = 34
 _WIDTH = 100
@@ -107,12 +104,6 @@ def engine_help(flags: Iterable[Mapping[str, Any]]) -> str:
         for paragraph in str(flag.get("help") or "").splitlines():
             lines += textwrap.wrap(paragraph, _WIDTH - 8, initial_indent="        ", subsequent_indent="        ")
     return "\n".join(lines) + "\n"
-
-
-def device_line(device: "Device") -> str:
-    """One device that can compute: name, kind, backend, memory."""
-    memory = f"{device.memory_free / 2**30:.1f} of {device.memory_total / 2**30:.1f} GiB free"
-    return f"{device.name:<12} {device.kind:<6} {device.backend:<8} {memory}  {device.description.strip()}"
 
 
 def licenses(bundle: Bundle) -> str:

@@ -46,16 +46,18 @@ class Speed:
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
     """Measure and print a table or, with --json, an object."""
     with engine_at_work(options, place, console) as session:
-        prompt, generation = measure(session.ready(), options.predict or GENERATED_TOKENS)
+        client = session.ready()
+        prompt, generation = measure(client, options.predict or GENERATED_TOKENS)
         manifest = place.bundle.manifest
         facts = {
             "model": model_name(options, manifest),
             "quantization": quantization(options, manifest) or None,
-            "device": _device(session, options),
+            "device": _device(session),
             "threads": options.threads or usable_cores() or None,
         }
+        compute = client.properties().get("compute")
     if options.json:
-        told = {**facts, "prompt": prompt.as_json(), "generation": generation.as_json()}
+        told = {**facts, "prompt": prompt.as_json(), "generation": generation.as_json(), "compute": compute}
         console.answer(json.dumps(told, ensure_ascii=False) + "\n")
         return 0
     kind = f" ({facts['quantization']})" if facts["quantization"] else ""
@@ -87,10 +89,12 @@ def measure(client: "Client", generated: int) -> tuple[Speed, Speed]:
     )
 
 
-def _device(session: Session, options: LaunchOptions) -> str:
-    """What computes: the first GPU if layers are offloaded, else the processor and its kernels."""
-    gpus = [device for device in session.devices if device.kind in ("gpu", "igpu")]
-    if gpus and options.gpu_layers != "0":
-        return gpus[0].description.strip()
-    name = next((device.description.strip() for device in session.devices if device.kind == "cpu"), "CPU")
-    return f"{name}, {kernels()} kernels" if kernels() else name
+def _device(session: Session) -> str:
+    """What computes: the devices that hold layers, with how many; the processor with its kernels."""
+    layers = session.layers()
+    parts = []
+    for share in sorted(layers.shares, key=lambda share: share.kind == "cpu"):
+        name = f"{share.description}, {kernels()} kernels" if share.kind == "cpu" and kernels() else share.description
+        if share.layers:
+            parts.append(name if share.layers == layers.total else f"{name} ({share.layers} of {layers.total} layers)")
+    return " + ".join(parts) or "unknown"

@@ -47,7 +47,9 @@ class LaunchOptions:
     action: Action = Action.RUN
     model: Path | None = None
     context: int | None = None
+    gpu: str | None = None
     gpu_layers: str | None = None
+    device: str | None = None
     threads: int | None = None
     predict: int | None = None
     thinking: bool | None = None

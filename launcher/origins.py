@@ -44,6 +44,9 @@ def _general(
         yield "position scaling", f"YaRN, factor {plan.engine_args[3]}", "the context is beyond the native one"
     threads = options.threads or usable_cores()
     yield "threads", str(threads) if threads else "the engine's choice", origin("threads", "this machine's cores")
+    yield "GPU", options.device or options.gpu or "auto", origin("device" if options.device else "gpu")
+    if options.gpu_layers is not None:
+        yield "layers on a GPU", options.gpu_layers, origin("gpu_layers")
     thinking = {None: "the face's default", True: "on", False: "off"}[options.thinking]
     yield "thinking", thinking, origin("thinking")
     yield "answer length", "no limit" if options.predict is None else f"{options.predict} tokens", origin("predict")

@@ -5,12 +5,13 @@ The engine loads on its thread while prompt_toolkit is imported here; rich follo
 
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.banner import LEAVE_HINT, banner
+from launcher.computing import computing
 from launcher.console import Console, give_back_keys, keys_unseen
 from launcher.crash import tell_crashes
 from launcher.options import LaunchOptions
@@ -31,7 +32,8 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     """Talk until the person leaves. Returns the exit code."""
     place = find_weights(options, place)
     options = replace(options, system=system_prompt(options), system_file=None)
-    with keys_unseen(), Session.start(options, place) as session:
+    notices: list[str] = []  # for below the banner
+    with keys_unseen(), Session.start(options, place, tell=notices.append) as session:
         from launcher.painter import import_painting
         from launcher.prompt import Pastes, history, prompt_session
 
@@ -41,7 +43,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         file = folder / "history" if folder else None
         past = history(file, lambda reason: console.complain(f"your input's history is not kept: {reason}"))
         prompt = prompt_session(past, pastes, lambda: [each.name for each in archive.saved()] if archive else [])
-        chat = _open_chat(options, place, console, session, archive)
+        chat = _open_chat(options, place, console, session, archive, notices)
         tell_crashes(lambda reason: _last_words(console, reason))
         threading.Thread(target=import_painting, daemon=True).start()
         _talk(chat, prompt, pastes, session, console)
@@ -67,7 +69,12 @@ def _archive(options: LaunchOptions, place: Place, console: Console, folder: Pat
 
 
 def _open_chat(
-    options: LaunchOptions, place: Place, console: Console, session: Session, archive: "Archive | None"
+    options: LaunchOptions,
+    place: Place,
+    console: Console,
+    session: Session,
+    archive: "Archive | None",
+    notices: Sequence[str],
 ) -> "Chat":
     """The chat, when the engine is ready, with the banner shown and files and an earlier conversation in it."""
     from launcher import terminal_ui
@@ -89,10 +96,11 @@ def _open_chat(
         archive=archive,
         baked=_baked_sampling(place.bundle),
         door=door,
+        computing=computing(session.layers(), options),
     )
     if options.logo:
         console.say(banner(options, place.bundle.manifest, session, chat.used(), size))
-    for notice in session.notices:
+    for notice in notices:
         console.say(notice)
     if options.resume:
         earlier = archive.saved() if archive else []

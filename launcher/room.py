@@ -21,6 +21,7 @@ from runtime.memory import (
 
 _PUBLIC_SLOTS = 4  # llama.cpp's default for a server, `--parallel -1`
 _KEPT_LEAST, _KEPT_UNKNOWN = 16 * 2**20, 1024 * 2**20  # bytes
+_GPU_FACTOR, _GPU_LEFT = 1.1, 2**30
 _ALL_TYPES = frozenset({"Q2_K", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"})
 
 
@@ -73,6 +74,28 @@ def check(
     left = machine.available - (extra.own if mapped else extra.total)
     fits = largest_context(shape, cache, left, mapped=mapped)
     raise QwenfileError(_shortage(need, extra, machine, context), _remedy(fits, cache))
+
+
+def fit(
+    facts: Mapping[str, Any],
+    draft: Mapping[str, Any] | None,
+    engine_args: Sequence[str],
+    *,
+    context: int,
+    private: bool,
+    free: Sequence[int],
+) -> tuple[str, ...]:
+    """Whether the engine has to find out how many layers fit the GPUs, for which it reads the model twice.
+
+    Not if all is certain to fit into the one GPU's `free` bytes: a GPU may hold the attention's scores, too, and
+    llama.cpp leaves 1 GiB alone."""
+    shape = Shape.from_facts(facts)
+    if shape is None or not context or len(free) != 1:
+        return ()
+    cache = _cache(engine_args, context, private=private)
+    scores = shape.heads * cache.ubatch * cache.cells * 4
+    need = estimate(shape, cache).total + _draft_need(draft, context).total + scores
+    return ("--fit", "off") if _GPU_FACTOR * need + _GPU_LEFT <= free[0] else ()
 
 
 def kept_prompts(facts: Mapping[str, Any], engine_args: Sequence[str], *, context: int) -> tuple[str, ...]:

@@ -47,9 +47,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     address = Address(url=page_url(host, port) + prefix, port=port) if port else Address(url=host, port=0)
     allow_many_connections()
     listen = Listen(host=host, port=port, private=False, prefix=prefix)
-    with unix_sockets(host), Session.start(options, place, listen) as session:
-        for notice in session.notices:
-            console.complain(notice)
+    with unix_sockets(host), Session.start(options, place, listen, tell=console.complain) as session:
         try:
             session.ready()
             with port_file(options.port_file, address):

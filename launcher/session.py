@@ -15,14 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from launcher import room
-from launcher.companions import companion_args, other_weights_notice, uses_draft
-from launcher.machine import usable_cores
+from launcher.gpu import choose, loaded
 from launcher.options import Face, LaunchOptions
-from launcher.settings import Listen, door, engine_command, model_facts
+from launcher.plan import Plan
+from launcher.settings import Listen, door
 from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL, Bundle, edges_sha256
-from runtime.engine import Engine, EngineError
+from runtime.engine import Engine, EngineError, Layers
 from runtime.errors import ListenError, ModelError, QwenfileError, UsageError
 from runtime.paths import private_folder
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 _POLL = 0.003
 _STOP_TIMEOUT = 1.8  # all of the end takes less than 2 s
-_GPU_KINDS = ("gpu", "igpu")
 _GGUF_MAGIC = b"GGUF"
 
 # What the engine reads from the environment. A bundle's behaviour comes from its manifest and command line alone:
@@ -120,75 +118,96 @@ def check_weights(path: Path) -> None:
 class Session:
     """A started engine. Use `start`, then `ready`, then `close` (or a with statement)."""
 
-    def __init__(self, engine: Engine, listen: Listen, notices: tuple[str, ...], cleanup: contextlib.ExitStack) -> None:
-        self.devices = engine.devices()
-        self.notices = notices
-        self.slots = 1  # requests that the engine works on at a time
+    def __init__(self, engine: Engine, plan: Plan, tell: Callable[[str], None]) -> None:
+        self.slots = plan.slots  # requests that the engine works on at a time
         self._engine = engine
-        self._listen = listen
-        self._cleanup = cleanup
+        self._plan = plan
+        self._tell = tell
+        self._cleanup = contextlib.ExitStack()
+        self._was_ready = False
 
     @classmethod
-    def start(cls, options: LaunchOptions, place: Place, listen: Listen | None = None) -> Self:
+    def start(
+        cls,
+        options: LaunchOptions,
+        place: Place,
+        listen: Listen | None = None,
+        *,
+        tell: Callable[[str], None] = lambda notice: None,
+    ) -> Self:
         """Load the engine and start it on a thread; returns at once. Without `listen`, at a private door.
+        `tell` is called with what the person should know, now and in `ready`.
 
         Raises ModelError, UsageError, CacheError. What the engine itself finds out is raised by `ready`.
         """
         engine = open_engine(place, verbose=options.verbose)
-        gpu = any(device.kind in _GPU_KINDS for device in engine.devices())
+        choice = choose(options, engine, place.cache, place.env)
         with contextlib.ExitStack() as cleanup:
             if listen is None:
                 listen = cleanup.enter_context(_private_door(place.env))
-            cores, slots = usable_cores(), 1
-            if options.rows is not None:
-                from launcher.slots import choose_slots
-
-                slots = options.parallel or choose_slots(options, place.bundle.manifest, gpu=gpu, cores=cores)
-            command = engine_command(options, place.bundle.manifest, listen, gpu=gpu, cores=cores, slots=slots)
-            verdict = room.check(
-                model_facts(options, place.bundle.manifest),
-                place.bundle.manifest.draft if uses_draft(options, place.bundle) else None,
-                command.args,
-                context=0 if gpu else command.context,
-                private=listen.private,
-                force=options.force,
-            )
-            kept: tuple[str, ...] = ()
-            if not listen.private:
-                facts = model_facts(options, place.bundle.manifest)
-                kept = room.kept_prompts(facts, command.args, context=command.context)
-            model = _register_weights(engine, place)
-            beside = companion_args(options, place.bundle, place.cache, engine)
-            notices = (*command.notices, verdict.notice, other_weights_notice(options, place.bundle))
+            plan = Plan(options=options, place=place, listen=listen, choice=choice)
+            session = cls(engine, plan, tell)
             if not listen.private or options.face is Face.CHAT:
                 engine.configure(door(options, place.bundle.manifest))
-            engine.start(("-m", model, *beside, *verdict.args, *kept, *command.args))
-            session = cls(engine, listen, tuple(filter(None, notices)), cleanup.pop_all())
-            session.slots = slots
+            session._begin()
+            session._cleanup = cleanup.pop_all()
             return session
+
+    def _begin(self) -> None:
+        """Start the engine as planned."""
+        args, notices = self._plan.command(self._engine)
+        self._engine.start(args)
+        for notice in filter(None, notices):
+            self._tell(notice)
 
     def ready(self) -> "Client":
         """Wait until the model is loaded. Raises the reason, one line, if the engine gives up instead."""
         from launcher.client import Client
 
-        host = self._listen.host.partition(",")[0]
-        prefix = self._listen.prefix
+        listen = self._plan.listen
+        host = listen.host.partition(",")[0]
         if host.endswith(".sock"):
-            client = Client(socket_path=host, prefix=prefix)
-        elif self._listen.private:
+            client = Client(socket_path=host, prefix=listen.prefix)
+        elif listen.private:
             self._wait(lambda: bool(self._engine.port))
-            return Client(host=host, port=self._engine.port, api_key=self._listen.key)
+            client = Client(host=host, port=self._engine.port, api_key=listen.key)
         else:
-            client = Client(host=_loopback(host), port=self._listen.port, prefix=prefix)
+            client = Client(host=_loopback(host), port=listen.port, prefix=listen.prefix)
         self._wait(client.ready)
+        if not self._was_ready and (notice := loaded(self._plan.choice, self.layers())):
+            self._tell(notice)
+        self._was_ready = True
         return client
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         while True:
-            self.check()
+            try:
+                self.check()
+            except (UsageError, ListenError):
+                raise
+            except QwenfileError as error:
+                if not self._without_gpu(error):
+                    raise
             if ready():
                 return
             time.sleep(_POLL)
+
+    def _without_gpu(self, error: QwenfileError) -> bool:
+        """Start again on the CPU, if the engine failed with a GPU that nobody had named."""
+        choice = self._plan.choice
+        if self._was_ready or not choice.devices or choice.wish.named:
+            return False
+        names = ", ".join(device.name for device in choice.devices)
+        self._tell(f"computing on the CPU: {names} failed: {error}")
+        self._plan = replace(self._plan, choice=replace(choice, devices=()))
+        if (host := self._plan.listen.host).endswith(".sock"):
+            Path(host).unlink(missing_ok=True)  # the engine leaves it, and cannot bind where one is
+        self._begin()
+        return True
+
+    def layers(self) -> Layers:
+        """Where the model's layers lie, once it is loaded."""
+        return self._engine.layers()
 
     def check(self) -> None:
         """Raise what ended the engine, if it has ended."""
@@ -204,7 +223,7 @@ class Session:
 
         A private engine is left as it is: `main` ends the process next, and nothing it holds outlives that.
         """
-        if not self._listen.private:
+        if not self._plan.listen.private:
             with contextlib.suppress(EngineError):  # streams that don't end in time end with the process
                 self._engine.stop(_STOP_TIMEOUT)
         self._cleanup.close()
@@ -236,14 +255,6 @@ def open_engine(place: Place, *, verbose: bool) -> Engine:
     engine.verbose(verbose)
     engine.load_backends()
     return engine
-
-
-def _register_weights(engine: Engine, place: Place) -> str:
-    """The name by which the engine opens the weights: inside the bundle in place, or a file."""
-    if place.weights is not None:
-        return str(place.weights)
-    engine.add_model(MODEL, place.bundle.path, place.bundle.require(MODEL).offset)
-    return MODEL
 
 
 def _loopback(host: str) -> str:

@@ -59,8 +59,9 @@ class EngineCommand:
 def engine_command(
     options: LaunchOptions, manifest: Manifest, listen: Listen, *, gpu: bool, cores: int, slots: int = 1
 ) -> EngineCommand:
-    """Compose the engine's command line. `gpu`: whether it sees one; `cores`: threads to use unless `-t` says;
-    `slots`: conversations at a time on a private engine, each with a context of its own.
+    """Compose the engine's command line. `gpu`: whether it uses one (`launcher.gpu` has its arguments);
+    `cores`: threads to use unless `-t` says; `slots`: conversations at a time on a private engine, each with a
+    context of its own.
 
     The user's own engine flags come last, so they win. Raises UsageError for a context that cannot be.
     """
@@ -78,10 +79,6 @@ def engine_command(
         args += ["--port", str(listen.port)]
     if threads:
         args += ["-t", str(threads)]
-    if options.gpu_layers is not None and gpu:
-        args += ["-ngl", options.gpu_layers]
-    elif options.gpu_layers not in (None, "0"):
-        notices.append(f"-ngl {options.gpu_layers}: no usable GPU found, computing on the CPU")
     if not gpu:
         args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
     if listen.key:

@@ -23,7 +23,7 @@ _LISTED = 20
 def stats(chat: "Chat", _argument: str) -> None:
     numbers = chat.statistics
     if numbers.last is None:
-        chat.ui.show("no turn so far")
+        chat.ui.show("no turn so far" + (f"\ncomputed by {chat.computing}" if chat.computing else ""))
         return
     lines = ["last turn", *_costs(numbers.last.timings)]
     if numbers.first_token_ms:
@@ -32,6 +32,8 @@ def stats(chat: "Chat", _argument: str) -> None:
         lines += [f"session, {numbers.turns} turns", *_costs(numbers.session)]
         middle = sorted(numbers.first_token_ms)[len(numbers.first_token_ms) // 2]
         lines.append(f"  first token after {middle / 1000:.2f} s (median)")
+    if chat.computing:
+        lines.append(f"computed by {chat.computing}")
     chat.ui.show("\n".join(lines))
 
 

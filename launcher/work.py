@@ -14,9 +14,7 @@ def engine_at_work(options: LaunchOptions, place: Place, console: Console) -> It
     """A started engine. Raises what Session.start does; if the engine dies later, its own reason.
 
     `place`: with its weights found (`find_weights`)."""
-    with Session.start(options, place) as session:
-        for notice in session.notices:
-            console.complain(notice)
+    with Session.start(options, place, tell=console.complain) as session:
         if options.grammar is not None:
             from launcher.grammar import check
 

@@ -4,7 +4,7 @@ Everybody may import it; it imports the standard library only. Every call releas
 per process: the libraries keep their state for as long as the process lives.
 
     engine = Engine(folder)            # the folder that holds libengine and the backends
-    engine.load_backends()
+    engine.load_backends()             # the processor's; engine.load_backend("vulkan") adds a GPU's
     engine.add_model(MODEL, bundle, offset)
     engine.start(["-m", MODEL, "--host", "/path/to.sock", ...])
     ... HTTP ...
@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from runtime.errors import QwenfileError
 
@@ -45,6 +45,54 @@ class Device:
     memory_free: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What a device holds of the model: whole layers, and bytes of weights. `kind` as Device's."""
+
+    name: str
+    description: str
+    kind: str
+    backend: str
+    layers: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """Where a loaded model's layers lie, by the buffers of their weights. The output counts as one, as in `-ngl`;
+    `split` are layers in the memories of several devices, which are in nobody's share."""
+
+    total: int
+    split: int
+    shares: tuple[Share, ...]
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """From the engine's own text, which is also `compute` in /props."""
+        shares = [
+            Share(
+                name=item["name"],
+                description=item["description"].strip(),
+                kind=item["type"],
+                backend=item["backend"],
+                layers=item["layers"],
+                bytes=item["bytes"],
+            )
+            for item in told.get("devices", ())
+        ]
+        return cls(total=told.get("layers", 0), split=told.get("split", 0), shares=tuple(shares))
+
+    @property
+    def beside_cpu(self) -> tuple[Share, ...]:
+        """The shares of all devices but the processor."""
+        return tuple(share for share in self.shares if share.kind != "cpu")
+
+    @property
+    def offloaded(self) -> int:
+        """Layers that lie on such devices, at least in part."""
+        return sum(share.layers for share in self.beside_cpu) + (self.split if self.beside_cpu else 0)
+
+
 class _Fill(Protocol):
     """A function of the C ABI that fills a buffer and returns the length of the whole text."""
 
@@ -67,14 +115,39 @@ class Engine:
         return text.decode()
 
     def load_backends(self) -> int:
-        """Load the backends that fit this machine, from the engine's folder alone; returns the number of devices."""
+        """Load the processor's backend that fits it best, from the engine's folder alone; the number of devices."""
         count: int = self._library.engine_load_backends(os.fsencode(self.folder))
         if count == 0:
             raise EngineError(f"no CPU library in {self.folder} runs on this machine")
         return count
 
+    def load_backend(self, name: str) -> tuple[int, str]:
+        """After `load_backends`, load a GPU's (`vulkan`, `cuda`, `metal`): how many devices it has; -1 and why not.
+
+        Why: `missing`, `unsupported` (by the machine or its driver), or the linker's own words."""
+        reason = ctypes.create_string_buffer(1024)
+        count: int = self._library.engine_load_backend(name.encode(), reason, len(reason))
+        return count, reason.value.decode(errors="replace")
+
+    def survey(self, backend: str) -> tuple[tuple[str, ...], ...]:
+        """What a loaded backend's driver says about devices: rows of type, name, driver, version; see engine.h."""
+        text = ctypes.create_string_buffer(16_384)
+        self._library.engine_survey(backend.encode(), text, len(text))
+        lines = text.value.decode(errors="replace").splitlines()
+        return tuple(tuple(field.strip() for field in line.split("\t")) for line in lines)
+
+    def try_out(self, device: str) -> str:
+        """Compute a little on a device: what is wrong with it, "" if nothing is. A bad driver may end the process."""
+        reason = ctypes.create_string_buffer(1024)
+        self._library.engine_try(device.encode(), reason, len(reason))
+        return reason.value.decode(errors="replace")
+
+    def layers(self) -> Layers:
+        """Where the layers of the served model lie; none before it is loaded."""
+        return Layers.from_json(json.loads(_text(self._library.engine_layers)))
+
     def devices(self) -> tuple[Device, ...]:
-        """What `load_backends` found, the CPU included."""
+        """What has been loaded, the CPU included."""
         found = json.loads(_text(self._library.engine_devices))
         return tuple(
             Device(
@@ -207,8 +280,10 @@ def _load(folder: Path) -> ctypes.CDLL:
     library.engine_version.restype = text
     library.engine_load_backends.argtypes = [text]
     library.engine_add_model.argtypes = [text, text, ctypes.c_int64]
-    for fill in (library.engine_devices, library.engine_flags, library.engine_last_error):
-        fill.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    for fill in (library.engine_devices, library.engine_flags, library.engine_last_error, library.engine_layers):
+        fill.argtypes = [text, ctypes.c_size_t]
+    for ask in (library.engine_load_backend, library.engine_survey, library.engine_try):
+        ask.argtypes = [text, text, ctypes.c_size_t]
     library.engine_check_args.argtypes = [number, pointers, ctypes.c_char_p, ctypes.c_size_t]
     library.engine_configure.argtypes = [text]
     library.engine_serve.argtypes = [number, pointers]

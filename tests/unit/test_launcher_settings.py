@@ -48,11 +48,8 @@ def test_without_a_gpu_there_is_no_fit_pass() -> None:
     assert "--fit" not in args(gpu=True)
 
 
-def test_layers_for_a_gpu_that_is_not_there_are_said_and_not_passed_on() -> None:
-    command = engine_command(LaunchOptions(gpu_layers="99"), manifest(), PRIVATE, gpu=False, cores=0)
-    assert "-ngl" not in command.args
-    assert "no usable GPU" in command.notices[0]
-    assert value(args(gpu=True, gpu_layers="99"), "-ngl") == "99"
+def test_the_engine_chooses_the_threads_where_nobody_knows_the_cores() -> None:
+    command = engine_command(LaunchOptions(), manifest(), PRIVATE, gpu=False, cores=0)
     assert "-t" not in command.args
 
 

@@ -1,0 +1,70 @@
+"""What is known of GPUs without their drivers, read from a made-up /dev, /sys and /usr."""
+
+from pathlib import Path
+
+import pytest
+
+from launcher.drivers import fingerprint, may_have_gpu
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A Linux without a GPU."""
+    for folder in ("sys/class/drm", "sys/module", "dev/dri", "usr/share/vulkan/icd.d"):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def add(root: Path, name: str, text: str = "") -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("node", ["dev/dri/renderD128", "dev/nvidia0", "dev/dxg"])
+def test_a_gpu_shows_in_dev(root: Path, node: str) -> None:
+    assert not may_have_gpu({}, root)
+    add(root, node)
+    assert may_have_gpu({}, root)
+
+
+def test_screens_and_control_nodes_are_no_gpus(root: Path) -> None:
+    add(root, "dev/dri/card0")
+    add(root, "dev/nvidiactl")
+    assert not may_have_gpu({}, root)
+
+
+def test_who_chooses_vulkan_devices_has_some(root: Path) -> None:
+    assert may_have_gpu({"GGML_VK_VISIBLE_DEVICES": "0"}, root)
+
+
+def test_other_systems_may_have_one(tmp_path: Path) -> None:
+    assert may_have_gpu({}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("usr/share/vulkan/icd.d/nvidia_icd.json", "{}"),
+        ("sys/module/nvidia/version", "560.1"),
+        ("dev/dri/renderD128", ""),
+        ("sys/class/drm/renderD128/device/device", "0x1234"),
+    ],
+)
+def test_the_fingerprint_follows_driver_and_devices(root: Path, name: str, text: str) -> None:
+    before = fingerprint("vulkan", Path("engine-1"), {}, root)
+    assert before == fingerprint("vulkan", Path("engine-1"), {"HOME": "/x"}, root)
+    add(root, name, text)
+    assert before != fingerprint("vulkan", Path("engine-1"), {}, root)
+
+
+def test_the_fingerprint_follows_engine_backend_and_settings(root: Path) -> None:
+    settings = [
+        ("vulkan", "engine-1", {}),
+        ("cuda", "engine-1", {}),
+        ("vulkan", "engine-2", {}),
+        ("vulkan", "engine-1", {"GGML_VK_VISIBLE_DEVICES": "1"}),
+        ("vulkan", "engine-1", {"VK_DRIVER_FILES": "/x.json"}),
+    ]
+    keys = {fingerprint(backend, Path(engine), env, root) for backend, engine, env in settings}
+    assert len(keys) == len(settings)
