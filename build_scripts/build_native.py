@@ -164,14 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cache = build_cache(os.environ)
         tools = toolchain(arguments.target, portable=arguments.portable)
-        standard = tools.target.startswith("linux-") and tools.native and not (tools.sysroot or arguments.fast)
-        gpu = gpu_backends.choose(
-            arguments.backend,
-            standard=standard,
-            older=tools.sysroot is not None,
-            cache=cache,
-            architectures=arguments.cuda_arch,
-        )
+        standard = tools.target.startswith("linux-") and not arguments.fast
+        gpu = gpu_backends.choose(arguments.backend, standard=standard, cache=cache, architectures=arguments.cuda_arch)
         plan = Plan(
             cache=cache,
             tools=tools,

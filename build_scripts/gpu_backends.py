@@ -5,16 +5,16 @@ the standard engine of Linux where its tools are installed. CUDA makes an engine
 to every engine for macOS; no Mac has compiled it yet.
 """
 
+import hashlib
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.paths import host_target
-from steps import StepError
+from steps import StepError, replace_folder
 from toolchains import version_of
 
 BACKENDS = ("cpu", "vulkan", "cuda")
@@ -46,10 +46,9 @@ class Gpu:
         return "-cuda" if self.name == "cuda" else ""
 
 
-def choose(asked: str | None, *, standard: bool, cache: Path, older: bool = False, architectures: str = "") -> Gpu:
+def choose(asked: str | None, *, standard: bool, cache: Path, architectures: str = "") -> Gpu:
     """The backend that was asked for; else, in a `standard` engine, Vulkan if its tools are here.
 
-    `older`: the engine is compiled against the libraries of an older system, with the same compiler.
     Raises StepError for one that was asked for and cannot be built."""
     if asked == "cuda":
         from cuda_toolkit import cuda
@@ -61,42 +60,50 @@ def choose(asked: str | None, *, standard: bool, cache: Path, older: bool = Fals
         return Gpu(options=OFF)
     missing = list(_missing())
     if not missing:
-        return _vulkan(_vulkan_alone(cache) if older else {})
+        return _vulkan(cache)
     if asked == "vulkan":
         raise StepError(f"Vulkan needs {', '.join(missing)} ({_PACKAGES})")
     notice = f"without a GPU backend: Vulkan needs {', '.join(missing)} ({_PACKAGES})"
     return Gpu(options=OFF, notice=notice)
 
 
-def _vulkan_alone(cache: Path) -> dict[str, str]:
-    """Where CMake finds Vulkan without the rest of this system's headers, which an older system's must not meet."""
-    folder = cache / "native" / "vulkan-headers"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, header in (("vulkan", "vulkan.hpp"), ("vk_video", "vulkan_video_codecs_common.h"), ("spirv", "unified1")):
-        place, link = folder / name, folder / f".{name}.{os.getpid()}"
-        found = _header(f"{name}/{header}")
-        if found is not None:
-            link.symlink_to(found.parent)
-            link.replace(place)
-    ask = [shutil.which("cc") or "gcc", "-print-file-name=libvulkan.so"]
-    library = subprocess.run(ask, capture_output=True, encoding="utf-8", check=True)
-    return {"Vulkan_INCLUDE_DIR": str(folder), "Vulkan_LIBRARY": os.path.normpath(library.stdout.strip())}
-
-
-def _vulkan(places: Mapping[str, str]) -> Gpu:
+def _vulkan(cache: Path) -> Gpu:
     header = _header("vulkan/vulkan_core.h")
     text = header.read_text(encoding="utf-8") if header else ""
     found = re.search(r"^#define VK_HEADER_VERSION (\d+)", text, re.MULTILINE)
+    glslc = shutil.which("glslc", path=_programs()) or "glslc"
     texts = {"vulkan-headers": _documents("libvulkan-dev"), "spirv-headers": _documents("spirv-headers")}
     return Gpu(
         name="vulkan",
-        options=OFF | {"GGML_VULKAN": "ON"} | dict(places),
-        inputs=(
-            version_of(shutil.which("glslc", path=_programs()) or "glslc"),
-            f"Vulkan headers {found[1] if found else '?'}",
-        ),
+        options={
+            **OFF,
+            "GGML_VULKAN": "ON",
+            "Vulkan_INCLUDE_DIR": str(_headers(cache)),  # the loader is runtime/native/vulkan_loader.c
+            "Vulkan_GLSLC_EXECUTABLE": glslc,
+        },
+        inputs=(version_of(glslc), f"Vulkan headers {found[1] if found else '?'}"),
         licenses={name: text for name, text in texts.items() if text.is_file()},
     )
+
+
+def _headers(cache: Path) -> Path:
+    """A folder with these headers and nothing else of this system's, which another target's must not meet."""
+    folders = {}
+    for name in ("vulkan/vulkan.hpp", "vk_video/vulkan_video_codecs_common.h", "spirv/unified1/spirv.hpp"):
+        top = name.partition("/")[0]
+        if header := _header(name):
+            folders[top] = next(parent for parent in header.parents if parent.name == top)
+    digest = hashlib.sha256()
+    for folder in folders.values():
+        for file in sorted(folder.rglob("*.h*")):
+            digest.update(file.name.encode() + file.read_bytes())
+    place = cache / "vulkan-headers" / digest.hexdigest()[:16]
+    if not place.is_dir():
+        work = place.with_name(f"{place.name}.work-{os.getpid()}")
+        for top, folder in folders.items():
+            shutil.copytree(folder, work / top)
+        replace_folder(work, place)
+    return place
 
 
 def _missing() -> Iterator[str]:
