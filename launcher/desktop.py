@@ -52,7 +52,6 @@ def entry(program: Path, name: str) -> str:
         for line in (
             "[Desktop Entry]",
             "Type=Application",
-            "Version=1.5",
             f"Name={_string(name)}",
             f"Comment={_string(f'Chat with {name} on this machine')}",
             "Icon=utilities-terminal",
