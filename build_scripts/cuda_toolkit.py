@@ -32,18 +32,18 @@ def cuda(cache: Path, architectures: str) -> Gpu:
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
     if nvcc is None:
         raise StepError(f"CUDA needs nvcc, which is not on this machine; {_REMEDY}")
-    toolkit = Path(nvcc).resolve().parent.parent
+    toolkit, libraries = _toolkit(nvcc)
     found = re.search(r"\bV(\d+)\.(\d+)\.", _version(nvcc))
     if found is None:
         raise StepError(f"{nvcc} does not tell its version; {_REMEDY}")
     options = OFF | {
         "GGML_CUDA": "ON",
+        "GGML_CUDA_NCCL": "OFF",  # it would have to be carried, too
         "GGML_CUDA_NO_VMM": "ON",  # else it is linked to the driver, and does not load where there is none
         "CMAKE_CUDA_COMPILER": nvcc,
     }
     if architectures:
         options["CMAKE_CUDA_ARCHITECTURES"] = architectures
-    libraries = _folder(toolkit)
     cublas, inputs = libraries, [_version(nvcc)]
     if not (toolkit / "include" / "cublas_v2.h").is_file():
         wheel, version = _cublas(cache, found[1])
@@ -72,11 +72,14 @@ def _version(nvcc: str) -> str:
     return next((line.strip() for line in text.splitlines() if "release" in line), version_of(nvcc))
 
 
-def _folder(toolkit: Path) -> Path:
-    for folder in (toolkit / "lib64", toolkit / "targets" / "x86_64-linux" / "lib", toolkit / "lib"):
-        if list(folder.glob("libcudart.so*")):
-            return folder
-    raise StepError(f"there is no libcudart in {toolkit}; {_REMEDY}")
+def _toolkit(nvcc: str) -> tuple[Path, Path]:
+    """The toolkit's folder and that of its libraries: around nvcc, unless that is a script which calls another."""
+    named = [Path(os.environ[name]) for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
+    for toolkit in (*named, Path(nvcc).resolve().parent.parent, Path("/usr/local/cuda"), Path("/usr")):
+        for part in ("lib64", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"):
+            if list((toolkit / part).glob("libcudart.so.*")):
+                return toolkit, toolkit / part
+    raise StepError(f"there is no libcudart around {nvcc}; {_REMEDY}")
 
 
 def _library(folder: Path, name: str) -> Path:
