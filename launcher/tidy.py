@@ -12,8 +12,11 @@ from pathlib import Path
 
 _DAY = 24 * 3600.0
 _MONTH = 30 * _DAY
-# What the stub, launcher.unpack and launcher.verdict make, and what a killed process left half made; nothing else in the cache is ours.
-_OURS = re.compile(r"(launcher|engine)-[0-9a-f]{16}(\.work.*|\.damaged)?|file-[0-9a-f]{16}\.(gguf|work)|gpu-\w+-[0-9a-f]{16}\.json")
+# What the stub, launcher.unpack and launcher.verdict make, and what a killed process left half made; nothing else in
+# the cache is ours.
+_OURS = re.compile(
+    r"(launcher|engine)-[0-9a-f]{16}(\.work.*|\.damaged)?|file-[0-9a-f]{16}\.(gguf|work)|gpu-\w+-[0-9a-f]{16}\.json"
+)
 
 _held: list[int] = []  # open as long as the process lives
 
