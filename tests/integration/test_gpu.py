@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from launcher.drivers import may_have_gpu
 from launcher.verdict import judge
 from runtime.bundle import Bundle
 from tests.integration.conftest import ROOT, STEADY, Runner, succeed
@@ -94,6 +95,27 @@ def test_layers_that_do_not_fit_stay_on_the_cpu_and_the_numbers_are_told(
     named = run(demo_bundle, *ASK, "-m", f32, "--gpu", "vulkan", *nothing, **lavapipe)
     assert (named.code, named.out) == (1, "")
     assert "--gpu vulkan cannot be used: not enough memory" in named.one_line
+
+
+def test_a_gpu_that_fails_while_loading_is_given_up_for_the_cpu(
+    run: Runner, demo_bundle: Path, f32: Path, lavapipe: dict[str, str]
+) -> None:
+    """Vulkan is told to allocate no more than 100 kB at a time, which a trial needs less of and a model more."""
+    around = lavapipe | {"GGML_VK_FORCE_MAX_ALLOCATION_SIZE": "100000", "GGML_VK_FORCE_MAX_BUFFER_SIZE": "100000"}
+    asked = told(run, demo_bundle, "-m", f32, "-ngl", "99", "--fit", "off", **around)
+    assert shares(asked["compute"]) == {"CPU": asked["compute"]["layers"]}
+    assert "computing on the CPU: Vulkan0 failed: " in "".join(asked["notices"])
+    named = run(demo_bundle, *ASK, "-m", f32, "--gpu", "vulkan", "--fit", "off", **around)
+    assert (named.code, named.out) == (1, "")
+
+
+def test_without_a_gpu_no_driver_is_touched(run: Runner, demo_bundle: Path, tmp_path: Path) -> None:
+    if may_have_gpu({}):
+        pytest.skip("this machine has a GPU")
+    log = tmp_path / "log"
+    succeed(run("strace", "-f", "-qq", "-e", "trace=openat", "-o", log, demo_bundle, *ASK), ASK)
+    assert "libggml-cpu" in log.read_text()
+    assert not re.search("libvulkan|vulkan.icd|libggml-vulkan", log.read_text())
 
 
 def test_the_chat_says_what_computes(run: Runner, demo_bundle: Path, f32: Path, lavapipe: dict[str, str]) -> None:
