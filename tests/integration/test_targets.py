@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bundler.demo import DEMO_MODEL
 from bundler.writer import create
 from runtime.bundle import MAGIC, MODEL, Bundle
 from runtime.paths import host_target
@@ -45,6 +46,17 @@ def test_one_command_makes_a_bundle_for_each_target(run: Runner, release: Path, 
         assert run.qwenfile("verify", tmp_path / name).code == 0
     weights = {Bundle.open(tmp_path / name).require(MODEL).sha256 for name in names.values()}
     assert len(weights) == 1
+
+
+def test_a_model_is_quantized_once_for_all_targets(run: Runner, release: Path, tmp_path: Path) -> None:
+    targets = ("--target", OTHER, "--target", host_target(), "--bases", release, "--no-verify")
+    built = run.qwenfile("build", DEMO_MODEL, *targets, "--quantize", "Q8_0", cwd=tmp_path)
+    assert built.code == 0, built.err
+    assert built.err.count("quantizing to Q8_0") == 1
+    bundles = [Bundle.open(path) for path in tmp_path.iterdir()]
+    assert len(bundles) == 2
+    assert len({bundle.require(MODEL).sha256 for bundle in bundles}) == 1
+    assert {bundle.manifest.model["quantization"] for bundle in bundles if bundle.manifest.model} == {"Q8_0"}
 
 
 def test_nothing_is_written_when_one_base_is_missing(run: Runner, release: Path, tmp_path: Path) -> None:
