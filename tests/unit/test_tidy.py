@@ -1,6 +1,5 @@
 """What goes from the run cache and what stays."""
 
-import fcntl
 import os
 import time
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher import tidy
+
+fcntl = pytest.importorskip("fcntl", reason="Windows keeps what is in use by itself")
 
 DAY = 24 * 3600
 KEY = "0123456789abcdef"
