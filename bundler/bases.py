@@ -79,14 +79,16 @@ def _check_sum(path: Path) -> None:
     sums = path.with_name(SUMS)
     if not sums.is_file():
         return
-    lines = (line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8", errors="replace").splitlines())
-    expected = {name.strip().removeprefix("*"): digest.lower() for digest, name in (line for line in lines if line[1:])}
+    expected = {}
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition(" ")
+        expected[name.strip().removeprefix("*").removeprefix("./")] = digest.lower()
     if path.name not in expected:
         raise ModelError(f"{sums} does not name {path.name}", "download both from the same release")
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != expected[path.name]:
-        raise ModelError(f"{path} has SHA-256 {digest}; {SUMS} says {expected[path.name]}", "download it again")
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected[path.name]:
+        raise ModelError(f"{path} has SHA-256 {found}; {SUMS} says {expected[path.name]}", "download it again")
 
 
 def gpu_backend(base: Bundle) -> str:

@@ -44,7 +44,7 @@ def test_a_release_folder_has_a_base_for_each_target(tmp_path: Path, release: Pa
 
 def test_sums_in_the_binary_style_are_read_and_a_folder_without_sums_will_do(tmp_path: Path, release: Path) -> None:
     sums = release / "SHA256SUMS"
-    sums.write_text(sums.read_text().replace("  ", " *"))
+    sums.write_text(sums.read_text().replace("  ", " *./"))
     bases.find(tmp_path, OTHER, folder=release)
     sums.unlink()
     bases.find(tmp_path, OTHER, folder=release)
