@@ -1,12 +1,13 @@
-"""The menu entry of a real bundle, as a desktop reads it; and the web page when there is no terminal."""
+"""The menu entry of a real bundle, as a desktop reads it. (Without a terminal: test_chat_robust.py.)"""
 
 import shlex
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Runner
+from tests.integration.conftest import TIMEOUT, Runner
 
 
 def test_an_entry_is_installed_starts_the_bundle_and_goes_again(run: Runner, demo_bundle: Path, tmp_path: Path) -> None:
@@ -32,3 +33,23 @@ def test_the_desktops_own_checker_is_content(run: Runner, demo_bundle: Path, tmp
     (entry,) = (tmp_path / "applications").iterdir()
     checked = run("desktop-file-validate", entry)
     assert (checked.code, checked.out, checked.err) == (0, "", "")
+
+
+@pytest.mark.skipif(shutil.which("gio") is None, reason="gio (libglib2.0-bin) is not installed")
+def test_the_desktops_own_launcher_opens_a_terminal_with_the_bundle(
+    run: Runner, demo_bundle: Path, tmp_path: Path
+) -> None:
+    """GLib reads the entry and starts the only terminal that it finds, which writes down what it is to run."""
+    assert run(demo_bundle, "--install-desktop", XDG_DATA_HOME=str(tmp_path)).code == 0
+    (entry,) = (tmp_path / "applications").iterdir()
+    (tmp_path / "bin").mkdir()
+    terminal, seen = tmp_path / "bin/xterm", tmp_path / "seen"
+    terminal.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{seen}.new"\n/bin/mv "{seen}.new" "{seen}"\n')
+    terminal.chmod(0o755)
+    started = run(str(shutil.which("gio")), "launch", entry, PATH=str(tmp_path / "bin"))
+    assert started.code == 0, started.err
+    end = time.monotonic() + TIMEOUT
+    while not seen.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert seen.read_text("utf-8").splitlines() == ["-e", str(demo_bundle)]
