@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRY_GPU = "--try-gpu"
 # The stub says by this variable which bundle started it.
 BUNDLE_VARIABLE = "QWENFILE_BUNDLE"
-_TERMINATED = 128 + 15
+_BY_SIGNAL = 128
 _NOBODY_READS = 128 + 13
 
 
@@ -46,12 +46,14 @@ def _guarded(words: Sequence[str], file: str, console: Console) -> int:
     """The only place that catches errors."""
     debug = "--debug" in words
     try:
+        if not debug:
+            _one_line_only()
         own_signals()
         return _run(words, file, console, os.environ)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except Terminated:
-        return _TERMINATED
+    except Terminated as end:
+        return _BY_SIGNAL + end.number
     except (BrokenPipeError, ReaderLeft):
         forget_stdout()
         return _NOBODY_READS
@@ -60,11 +62,27 @@ def _guarded(words: Sequence[str], file: str, console: Console) -> int:
             import traceback
 
             traceback.print_exc()
-        if isinstance(error, QwenfileError):
-            console.complain(str(error))
-            return error.exit_code
+        known = error if isinstance(error, QwenfileError) else _shortage(error)
+        if known is not None:
+            console.complain(str(known))
+            return known.exit_code
         console.complain(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
         return ExitCode.FAILURE
+
+
+def _shortage(error: Exception) -> QwenfileError | None:
+    """The failure as lack of memory, if it is that: Python says so in two ways."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        return QwenfileError("memory ran out", "close other programs, or choose a smaller -c")
+    return None
+
+
+def _one_line_only() -> None:
+    """What fails where nobody catches it, in a thread or a finalizer, isn't shown: `main` has the last word."""
+    import threading
+
+    sys.unraisablehook = lambda _failure: None
+    threading.excepthook = lambda _failure: None
 
 
 def _leave(code: int) -> None:

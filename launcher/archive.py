@@ -29,6 +29,7 @@ class Archive:
         self.close()
         self._journal = Journal(self.folder, self._model, self._failed)
         conversation.keeper = self._journal
+        conversation.keeper.system(conversation.system)
 
     def open(self, path: Path) -> tuple[Conversation, bool]:
         """The conversation in a file, and whether it goes on there; else in a copy: the file is none of this folder,
@@ -41,7 +42,6 @@ class Archive:
             conversation.keeper = journal
             return conversation, True
         self.keep(conversation)
-        conversation.keeper.system(conversation.system)
         for turn in conversation.turns:
             conversation.keeper.turn(turn)
         return conversation, False
@@ -62,6 +62,10 @@ class Archive:
     def saved(self) -> list[Saved]:
         """All conversations, newest first."""
         return sessions.saved(self.folder)
+
+    def names(self) -> list[str]:
+        """The names of all conversations, newest first."""
+        return [each.name for each in self.saved()]
 
     def rename(self, name: str) -> None:
         """Give the conversation that is being written a name. Raises UsageError."""

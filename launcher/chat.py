@@ -4,86 +4,24 @@ and no face.
 Imported by the launcher only. It speaks verbs to a small `UI`; the commands are the rows of `launcher.commands`.
 """
 
-import re
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from launcher.client import ChatEvent, Content, Finished, Message, Progress, Reasoning, Timings
 from launcher.conversation import ASSISTANT, USER, Conversation, Turn
-from launcher.options import LaunchOptions
-from launcher.settings import request
-from runtime.bundle import Manifest
+from launcher.protocols import UI, Door, Model
+from launcher.turn_settings import TurnSettings
 from runtime.errors import ContextError, UsageError
 
 if TYPE_CHECKING:
     from launcher.archive import Archive
 
-# Qwen3 model card, "Advanced usage": /think and /no_think anywhere in a turn switch its thinking and that of the
-# turns after it; the last one counts.
-_SWITCH = re.compile(r"(?<!\S)/(no_)?think(?!\S)")
 # What the template puts around a turn, in tokens, generously.
 _AROUND = 16
 # From this part of the context on the person is told that it fills up.
 _NEARLY_FULL = 0.85
-ON, OFF, AUTO = "on", "off", "auto"
-
-
-class UI(Protocol):
-    """What a chat says to whoever shows it."""
-
-    def thinking(self, text: str) -> None:
-        """A piece of thinking."""
-
-    def answer(self, text: str) -> None:
-        """A piece of the answer."""
-
-    def reading(self, progress: Progress) -> None:
-        """How far the prompt has been read."""
-
-    def turn_over(self, *, interrupted: bool) -> None:
-        """The answer is complete, or was stopped."""
-
-    def show(self, text: str) -> None:
-        """What a command has to say; one or more lines."""
-
-    def notice(self, text: str) -> None:
-        """One line that the person should know."""
-
-    def thinking_view(self, view: str) -> None:
-        """Show thinking as it is (`show`), as one line when it is done (`fold`), or not at all (`hide`)."""
-
-    def edit(self, text: str) -> str | None:
-        """Let the person write in an editor; None if nothing came of it. Raises UsageError without one."""
-
-    def copy(self, text: str) -> None:
-        """Put a text into the clipboard. Raises UsageError where that cannot be."""
-
-
-class Model(Protocol):
-    """What a chat needs of the engine; `launcher.ahead.Reader` is one."""
-
-    def chat(self, messages: Sequence[Message], request: Mapping[str, Any]) -> Generator[ChatEvent, None, None]: ...
-
-    def count(self, messages: Sequence[Message], request: Mapping[str, Any]) -> int: ...
-
-    def tokens(self, text: str) -> int: ...
-
-    def beginning(self, text: str, tokens: int) -> str:
-        """The first tokens of a text."""
-
-    def render(self, messages: Sequence[Message], request: Mapping[str, Any]) -> str: ...
-
-    def prepare(self, messages: Sequence[Message], request: Mapping[str, Any]) -> None:
-        """These messages will not change: what the engine doesn't know of them it may read already."""
-
-
-class Door(Protocol):
-    """Opens the web page and the API on the weights already loaded."""
-
-    def open(self, port: int | None) -> str:
-        """The page's address. Raises ListenError, UsageError."""
 
 
 @dataclass(kw_only=True)
@@ -108,35 +46,33 @@ class Chat:
         self,
         model: Model,
         ui: UI,
-        options: LaunchOptions,
-        manifest: Manifest,
+        settings: TurnSettings,
         context_size: int,
         *,
         archive: "Archive | None" = None,
-        baked: Mapping[str, float | int] | None = None,
         door: Door | None = None,
         computing: str = "",
     ) -> None:
         self.model = model
         self.ui = ui
-        self.options = options
-        self.manifest = manifest
+        self.settings = settings
         self.context_size = context_size
         self.archive = archive
-        self.baked = baked or {}
         self.door = door
-        self.computing = computing  # what computes, in words
-        self.conversation = Conversation()
-        self.set_values: dict[str, float | int] = {}
-        self.mode = {None: AUTO, True: ON, False: OFF}[options.thinking]
+        self.conversation = Conversation(system=settings.options.system or "")
         self.statistics = Statistics()
+        self.computing = computing  # what computes, in words
         self.pending: Turn | None = None
+        self._measured: tuple[list[Message], int] = [], 0  # a beginning of the conversation, and its tokens at most
         self._warned_greedy = False
         self._warned_full = False
-        if archive:
-            archive.keep(self.conversation)
-        if options.system:
-            self.conversation.set_system(options.system)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Leave the conversation as it is, on disk at least, and begin another with the same system prompt."""
+        self.conversation = Conversation(system=self.system)
+        if self.archive:
+            self.archive.keep(self.conversation)
 
     @property
     def turns(self) -> list[Turn]:
@@ -201,6 +137,8 @@ class Chat:
         if said or not interrupted:
             self._keep(said, interrupted=interrupted)
             self.pending = None
+            if not interrupted and (last := self.statistics.last) and last.prompt_tokens:
+                self._measured = self.messages(), last.prompt_tokens + last.completion_tokens
         else:
             self._take_back()  # stopped before a word: as if never asked, but /retry asks again
         self.ui.turn_over(interrupted=interrupted)
@@ -239,12 +177,12 @@ class Chat:
 
     def _make_room(self, turn: Turn) -> None:
         """See that the turn fits, dropping the oldest exchanges if the person asked for that. Raises ContextError."""
-        texts = [self.system, turn.content, *(each.content for each in self.turns)]
-        if sum(len(text.encode()) + _AROUND for text in texts) < self.context_size:
-            return  # a token is a byte at least
-        reserve = min(self.options.predict or 512, self.context_size // 4)
+        options = self.settings.options
+        reserve = min(options.predict or 512, self.context_size // 4)
+        if self._at_most(turn) + (reserve if options.auto_forget else 0) < self.context_size:
+            return  # without asking the engine, which takes its time for a long conversation
         count = self._count_with(turn)
-        while self.options.auto_forget and count + reserve > self.context_size and self.turns:
+        while options.auto_forget and count + reserve > self.context_size and self.turns:
             dropped = self.conversation.cut(*self.conversation.oldest_exchange())
             count = self._count_with(turn)
             self.ui.notice(f"forgot the oldest exchange, {tokens_of(dropped, self)}; {self._fill(count)}")
@@ -255,9 +193,19 @@ class Chat:
         choices = "/forget the oldest exchange or /clear all, then /retry sends it"
         raise ContextError(problem, f"{choices}; or start with -c {wanted} or more")
 
+    def _at_most(self, turn: Turn) -> int:
+        """Tokens that the conversation cannot exceed with this turn: what was measured, and a token per byte since."""
+        messages = self._with(turn).messages()
+        known, tokens = self._measured
+        if messages[: len(known)] != known:
+            known, tokens = [], 0
+        return tokens + sum(len(each["content"].encode()) + _AROUND for each in messages[len(known) :])
+
+    def _with(self, turn: Turn) -> Conversation:
+        return Conversation(system=self.system, turns=[*self.turns, turn])
+
     def _count_with(self, turn: Turn) -> int:
-        trial = Conversation(system=self.system, turns=[*self.turns, turn])
-        return self.model.count(trial.messages(), self.request())
+        return self.model.count(self._with(turn).messages(), self.request())
 
     def _fill(self, count: int) -> str:
         return f"{count:,} of {self.context_size:,} tokens used"
@@ -276,7 +224,7 @@ class Chat:
             self.ui.notice(f"the answer ended at the limit of {last.completion_tokens:,} tokens (-n)")
         elif used < self.context_size * _NEARLY_FULL:
             self._warned_full = False
-        elif not self._warned_full and not self.options.auto_forget:
+        elif not self._warned_full and not self.settings.options.auto_forget:
             self._warned_full = True
             self.ui.notice(f"the context fills up: {self._fill(used)}. /forget the oldest exchange, or /clear all")
 
@@ -290,21 +238,16 @@ class Chat:
         return self.conversation.messages()
 
     def thinks(self) -> bool:
-        """Whether the turn at hand thinks. Off is final; with auto the last switch in any turn counts, with on
-        the turn's own."""
-        if self.mode == OFF:
-            return False
-        words = [turn.content for turn in reversed(self.turns) if turn.role == USER]
-        for text in words if self.mode == AUTO else words[:1]:
-            if (switch := soft_switch(text)) is not None:
-                return switch
-        return True
+        """Whether the turn at hand thinks."""
+        return self.settings.thinks(self.turns)
 
     def request(self) -> dict[str, Any]:
-        """Sampling for the turn's mode. The template's own switch is off only for /think off: soft ones are text."""
-        body = request(self.options, self.manifest, thinking=self.thinks())
-        body["chat_template_kwargs"] = {"enable_thinking": self.mode != OFF}
-        return body | self.set_values
+        """What the turn at hand says to the engine beside the messages."""
+        return self.settings.request(self.turns)
+
+    def next_turn(self) -> list[Turn]:
+        """The turns with one more, of which nobody knows what it says."""
+        return [*self.turns, Turn(role=USER, content="")]
 
     def used(self) -> int:
         """Tokens that the conversation takes, counted by the engine."""
@@ -315,9 +258,3 @@ def tokens_of(turns: Sequence[Turn], chat: Chat) -> str:
     """How long these turns are."""
     count = sum(chat.model.tokens(turn.content) for turn in turns)
     return f"{count:,} token{'s' * (count != 1)}"
-
-
-def soft_switch(text: str) -> bool | None:
-    """The thinking mode that a turn asks for in its text, or None."""
-    switches = _SWITCH.findall(text)
-    return not switches[-1] if switches else None

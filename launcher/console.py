@@ -6,6 +6,7 @@ Imported by the launcher only. stdout carries the answer and nothing else; every
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ _HARMLESS |= {0x0D: None, 0x7F: 0x2421}
 _HARMLESS |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 # Lone surrogates cannot be encoded; they must not end the program.
 _HARMLESS |= dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
+# Between two columns of a table, and how far its narrow form is indented.
+_GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
+_INDENT = 6
+# Terminals that have no colours: dumb, DEC's, and terminfo's names for the monochrome variant of others.
+_MONOCHROME = re.compile(r"dumb|unknown|vt\d+.*|.+-m(ono)?")
 
 
 def harmless(text: str) -> str:
@@ -30,16 +36,43 @@ def harmless(text: str) -> str:
 
 
 def between_words(text: str, columns: int) -> str:
-    """Text with new lines where it would go over the terminal's edge."""
-    import textwrap
+    """Text with new lines where it would go over the terminal's edge. What stands in columns, two spaces apart, goes on
+    in its column if that leaves half of the width."""
+    return "\n".join(_folded(line, columns - 1) for line in text.split("\n"))
 
-    lines = text.split("\n")
-    return "\n".join(
-        textwrap.fill(line, columns - 1, break_long_words=False, break_on_hyphens=False)
-        if len(line) >= columns
-        else line
-        for line in lines
-    )
+
+def _folded(line: str, width: int) -> str:
+    if _cells(line) <= width:
+        return line
+    start = len(line) - len(line.lstrip(" "))
+    columns = [gap.end() for gap in _GAP.finditer(line)]
+    near = [column for column in columns if column <= width // 2]
+    if near:
+        at = indent = near[-1]
+        rows = [line[:at]]
+    elif columns:
+        at, indent = columns[0], _INDENT
+        rows = [line[:at].rstrip(), " " * indent]
+    else:
+        at, indent = start, start if start <= width // 2 else _INDENT
+        rows = [" " * indent]
+    for gap, word in re.findall(r"( *)([^ ]+)", line[at:]):
+        if _cells(rows[-1] + gap + word) <= width:
+            rows[-1] += gap + word
+        elif rows[-1].strip(" "):
+            rows.append(" " * indent + word)
+        else:
+            rows[-1] += word
+    return "\n".join(rows)
+
+
+def _cells(text: str) -> int:
+    """Columns of a terminal that the text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import east_asian_width
+
+    return sum(1 + (east_asian_width(sign) in "WF") for sign in text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +127,10 @@ class Console:
 
     @property
     def colour(self) -> bool:
-        """Whether stdout takes colours: a terminal, not a dumb one, and NO_COLOR (no-color.org) is not set."""
-        return self.answers_to_terminal and not self.env.get("NO_COLOR") and self.env.get("TERM") != "dumb"
+        """Whether stdout takes colours: a terminal that has some, and NO_COLOR (no-color.org) is not set."""
+        if self.env.get("NO_COLOR") or _MONOCHROME.fullmatch(self.env.get("TERM", "dumb")):
+            return False
+        return self.answers_to_terminal
 
     def say(self, text: str) -> None:
         """One line for the person, on stderr; on a terminal broken between words."""
@@ -167,16 +202,19 @@ def keys_unseen() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(0, termios.TCSANOW, before)
+        give_back_keys()
 
 
-def give_back_keys() -> None:
-    """Inside `keys_unseen`, for a program that ends here and now: the terminal as it was."""
-    if _before is not None:
-        import termios
+def give_back_keys() -> bool:
+    """At the end of `keys_unseen`, or inside for a program that ends here and now: the terminal as it was. False if
+    nothing had been changed."""
+    if _before is None:
+        return False
+    import termios
 
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(0, termios.TCSANOW, _before)
+    with contextlib.suppress(termios.error):  # the terminal may be gone
+        termios.tcsetattr(0, termios.TCSANOW, _before)
+    return True
 
 
 @contextlib.contextmanager

@@ -78,10 +78,6 @@ class Conversation:
             self.marks = [mark if mark <= start else mark - len(gone) for mark in kept]
         return gone
 
-    def clear(self) -> None:
-        self.cut(0, len(self.turns))
-        self.marks.clear()
-
     def last_exchange(self) -> int:
         """Where the last exchange begins: the person's last words and what came after; -1 if there is none."""
         return next((at for at in range(len(self.turns) - 1, -1, -1) if is_words(self.turns[at])), -1)

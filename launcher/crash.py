@@ -4,11 +4,13 @@ Python's own signal handlers run in the main thread, later; after such a signal 
 given a handler that runs where the fault happened, takes the interpreter's lock, says why, and ends the process.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 from collections.abc import Callable
 
+from launcher.console import between_words, give_back_keys, harmless
 from runtime.errors import ExitCode
 
 _REASONS = {
@@ -18,12 +20,15 @@ _REASONS = {
     "SIGFPE": "the engine crashed (an impossible sum)",
     "SIGABRT": "the engine gave up, perhaps because memory ran out",
 }
+_STDOUT, _STDERR = 1, 2
+_AS_IT_WAS = b"\x1b[?2004l\x1b[?25h\x1b[0m"  # pastes unmarked, the cursor seen, no colours
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
 _kept: list[object] = []  # what C code still points to
 
 
-def tell_crashes(tell: Callable[[str], None]) -> None:
-    """From now on `tell(reason)` is called before the process ends by a fault; then it ends with exit code 1.
+def tell_crashes(program: str, last_words: Callable[[], str]) -> None:
+    """From now on a fault is told on standard error, under the program's name, before it ends the process; then the
+    exit code is 1. `last_words`: what the engine said before it gave up, if anything.
 
     Does nothing on systems without such signals.
     """
@@ -31,7 +36,8 @@ def tell_crashes(tell: Callable[[str], None]) -> None:
 
     def handle(number: int) -> None:
         try:
-            tell(_REASONS[names[number]])
+            said = last_words() if names[number] == "SIGABRT" else ""
+            _tell(f"{program}: " + (f"the engine gave up: {said}" if said else _REASONS[names[number]]))
         finally:
             os._exit(ExitCode.FAILURE)
 
@@ -45,3 +51,17 @@ def tell_crashes(tell: Callable[[str], None]) -> None:
     _kept.append(handler)
     for number in names:
         install(number, handler)
+
+
+def _tell(line: str) -> None:
+    """Straight to the system: the streams may be in use right now, and what was said until now is on its way."""
+    if give_back_keys() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+        with contextlib.suppress(OSError):
+            os.write(_STDOUT, _AS_IT_WAS)
+    line = " ".join(harmless(line).split())
+    with contextlib.suppress(OSError):
+        line = between_words(line, os.get_terminal_size(_STDERR).columns)
+        if os.isatty(_STDOUT):  # maybe in the middle of a line
+            line = "\n" + line
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"{line}\n".encode())

@@ -1,6 +1,7 @@
 """The line that the person types into: history, completion, hints, paste, an editor. With prompt_toolkit. Imported by
 `launcher.repl` only."""
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -11,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
+from prompt_toolkit.application import get_app, get_app_session
 from prompt_toolkit.auto_suggest import AutoSuggest, AutoSuggestFromHistory, Suggestion
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -20,71 +21,24 @@ from prompt_toolkit.filters import is_searching
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.bindings.named_commands import get_by_name
 from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.utils import is_dumb_terminal
 
 from launcher.commands import COMMANDS, NAMES
-from launcher.signals import Terminated
+from launcher.pastes import Pastes, is_open
+from launcher.signals import ENDING, Terminated
 from launcher.talk_commands import RANGES
 
-QUOTES = '"""'
-# A larger paste stands in the line as a note: a terminal would take seconds to draw it.
-_PASTE_SHOWN = 4_000
 # So many letters in one go come from no finger.
 _BURST = 64
 _LARGEST_HISTORY_ENTRY = 20_000
 
 Prompt = PromptSession[str]
 Sessions = Callable[[], list[str]]
-
-
-def is_open(text: str) -> bool:
-    '''Whether a text that began with """ still waits for the line that ends with """.'''
-    start = text.lstrip()
-    return start.startswith(QUOTES) and not (len(start.rstrip()) >= 2 * len(QUOTES) and start.rstrip().endswith(QUOTES))
-
-
-def unquote(text: str) -> str:
-    '''Strip the """ around a text of several lines; inner quotes and new lines stay.'''
-    bare = text.strip()
-    if bare.startswith(QUOTES) and not is_open(text):
-        return bare.removeprefix(QUOTES).removesuffix(QUOTES).strip("\n")
-    return text
-
-
-class Pastes:
-    """Long pasted texts, and the notes that stand for them in the line."""
-
-    def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
-        self._count = 0
-
-    def note(self, text: str) -> str:
-        """What to show for a pasted text: itself if it is short."""
-        if len(text) <= _PASTE_SHOWN:
-            return text
-        self._count += 1
-        lines = text.count("\n") + 1
-        note = f"[pasted text {self._count}: {len(text):,} characters, {lines:,} line{'s' * (lines != 1)}]"
-        self._texts[note] = text
-        return note
-
-    def add(self, line: str, text: str) -> str:
-        """What the line is with this text at its end, one note for all of it if that is long. Text that comes in
-        pieces, from a terminal that doesn't mark pastes, so becomes one note."""
-        ended = next((note for note in self._texts if line.endswith(note)), "")
-        if not ended and len(line) + len(text) <= _PASTE_SHOWN:
-            return line + text
-        whole = self.expand(line) + text
-        self._texts.pop(ended, None)
-        return self.note(whole)
-
-    def expand(self, text: str) -> str:
-        """The line with the texts in place of their notes."""
-        for note, pasted in self._texts.items():
-            text = text.replace(note, pasted)
-        return text
 
 
 class SafeHistory(FileHistory):
@@ -213,8 +167,10 @@ class Suggestions(AutoSuggest):
         return None if command and command.hint else self._history.get_suggestion(buffer, document)
 
 
-def prompt_session(past: History, pastes: Pastes, sessions: Sessions) -> Prompt:
+def prompt_session(past: History, pastes: Pastes, sessions: Sessions, *, colour: bool) -> Prompt:
     """The prompt. `sessions` gives the names that /load takes."""
+    if is_dumb_terminal():
+        get_app_session().output.show_cursor = lambda: None  # type: ignore[method-assign]  # it knows words only
     return PromptSession(
         history=past,
         auto_suggest=Suggestions(),
@@ -227,6 +183,7 @@ def prompt_session(past: History, pastes: Pastes, sessions: Sessions) -> Prompt:
         input_processors=[Hints()],
         input=_with_bursts(create_input()),
         tempfile_suffix=".md",
+        color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
     )
 
 
@@ -249,27 +206,40 @@ def _with_bursts(keyboard: Input) -> Input:
     return keyboard
 
 
-@contextlib.contextmanager
-def leaving(prompt: Prompt) -> Iterator[None]:
-    """While inside, SIGTERM ends the prompt in good order: raised in the middle of prompt_toolkit's own code, which
-    runs in callbacks of an event loop, `Terminated` would be reported there and not end anything."""
+def ask(prompt: Prompt) -> str:
+    """The next input. Raises KeyboardInterrupt for Ctrl-C on an empty line, EOFError for Ctrl-D there, Terminated, and
+    whatever fails meanwhile."""
+    app = prompt.app
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        app = prompt.app
+    def end(error: BaseException) -> None:
+        if app.future is not None and not app.future.done():
+            app.exit(exception=error)
+
+    def fail_outside() -> None:
+        """What fails in callbacks of the event loop would else be shown there, at length, and not end anything."""
+
+        def fail(_loop: Any, context: dict[str, Any]) -> None:
+            end(context.get("exception") or RuntimeError(context["message"]))
+
+        asyncio.get_running_loop().set_exception_handler(fail)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         if not app.is_running or app.loop is None:
-            raise Terminated
-        app.loop.call_soon_threadsafe(lambda: app.is_running and app.exit(exception=Terminated()))
+            raise Terminated(number)
+        app.loop.call_soon_threadsafe(end, Terminated(number))
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in ENDING if signal.getsignal(number) != signal.SIG_IGN}
     try:
-        yield
+        return prompt.prompt(">>> ", set_exception_handler=False, pre_run=fail_outside)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _keys(pastes: Pastes) -> KeyBindings:
     """Enter sends unless triple quotes are open; Alt-Enter and Ctrl-J begin a new line; Ctrl-C clears a line first."""
     keys = KeyBindings()
+    keys.add("escape", "right")(get_by_name("forward-word"))  # as Ctrl-Right and Alt-F do
     typing = ~is_searching  # Ctrl-R has its own Enter and Ctrl-C
 
     @keys.add("enter", filter=typing)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from launcher.banner import LEAVE_HINT, banner
 from launcher.computing import computing
-from launcher.console import Console, give_back_keys, keys_unseen
-from launcher.crash import tell_crashes
+from launcher.console import Console, keys_unseen
 from launcher.options import LaunchOptions
 from launcher.session import Place, Session, find_weights
 from launcher.settings import model_name
@@ -25,7 +24,8 @@ from runtime.paths import state_dir
 if TYPE_CHECKING:
     from launcher.archive import Archive
     from launcher.chat import Chat
-    from launcher.prompt import Pastes, Prompt
+    from launcher.pastes import Pastes
+    from launcher.prompt import Prompt
 
 
 def run(options: LaunchOptions, place: Place, console: Console) -> int:
@@ -35,26 +35,19 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     notices: list[str] = []  # for below the banner
     with keys_unseen(), Session.start(options, place, tell=notices.append) as session:
         from launcher.painter import import_painting
-        from launcher.prompt import Pastes, history, prompt_session
+        from launcher.pastes import Pastes
+        from launcher.prompt import history, prompt_session
 
         folder = _state_folder(options, place, console)
         archive = _archive(options, place, console, folder)
         pastes = Pastes()
         file = folder / "history" if folder else None
         past = history(file, lambda reason: console.complain(f"your input's history is not kept: {reason}"))
-        prompt = prompt_session(past, pastes, lambda: [each.name for each in archive.saved()] if archive else [])
+        prompt = prompt_session(past, pastes, archive.names if archive else list, colour=console.colour)
         chat = _open_chat(options, place, console, session, archive, notices)
-        tell_crashes(lambda reason: _last_words(console, reason))
         threading.Thread(target=import_painting, daemon=True).start()
         _talk(chat, prompt, pastes, session, console)
     return 0
-
-
-def _last_words(console: Console, reason: str) -> None:
-    """The engine has crashed, maybe in the middle of a line; what was said until now is saved."""
-    give_back_keys()
-    console.say("")
-    console.complain(reason)
 
 
 def _archive(options: LaunchOptions, place: Place, console: Console, folder: Path | None) -> "Archive | None":
@@ -83,6 +76,7 @@ def _open_chat(
     from launcher.doorway import Doorway
     from launcher.files import add
     from launcher.tell_commands import load
+    from launcher.turn_settings import TurnSettings
 
     client = session.ready()
     size = client.context_size()
@@ -90,11 +84,9 @@ def _open_chat(
     chat = Chat(
         Reader(client),
         terminal_ui.make(console, ascii_only=options.ascii),
-        options,
-        place.bundle.manifest,
+        TurnSettings(options=options, manifest=place.bundle.manifest, baked=_baked_sampling(place.bundle)),
         size,
         archive=archive,
-        baked=_baked_sampling(place.bundle),
         door=door,
         computing=computing(session.layers(), options),
     )
@@ -120,12 +112,12 @@ def _open_chat(
 
 def _talk(chat: "Chat", prompt: "Prompt", pastes: "Pastes", session: Session, console: Console) -> None:
     """Read and answer until Ctrl-D or /exit. Raises what ended the engine."""
-    from launcher.prompt import leaving, unquote
+    from launcher.pastes import unquote
+    from launcher.prompt import ask
 
     while True:
         try:
-            with leaving(prompt):
-                text = prompt.prompt(">>> ")
+            text = ask(prompt)
         except KeyboardInterrupt:
             console.say(LEAVE_HINT)
             continue

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from launcher.crash import tell_crashes
 from launcher.gpu import choose, loaded
 from launcher.options import Face, LaunchOptions
 from launcher.plan import Plan
@@ -252,6 +253,7 @@ def _private_door(env: Mapping[str, str]) -> Iterator[Listen]:
 def open_engine(place: Place, *, verbose: bool) -> Engine:
     """The engine with its backends loaded, nothing started. Raises CacheError, ModelError."""
     engine = Engine(unpack_engine(place.bundle, place.cache))
+    tell_crashes(place.bundle.path.stem, engine.last_words)
     engine.verbose(verbose)
     engine.load_backends()
     return engine
@@ -280,7 +282,7 @@ def explain(log: Sequence[str], exit_code: int | None) -> QwenfileError:
     for line in log:
         if "couldn't bind" in line or "failed to bind" in line:
             return ListenError(f"the engine cannot listen: {_plain(line)}", "choose another --host or --port")
-        if "allocat" in line and "fail" in line:
+        if ("allocat" in line and "fail" in line) or "bad_alloc" in line:
             return QwenfileError(f"not enough memory: {_plain(line)}", "try a smaller -c, or -ctk q8_0 -ctv q8_0")
     for pattern in _MODEL_REASONS:
         for line in log:

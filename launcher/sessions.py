@@ -26,8 +26,6 @@ from runtime.errors import UsageError
 VERSION = 1
 SUFFIX = ".jsonl"
 _NAME = re.compile(r"[\w][\w .-]{0,79}")
-# Seconds of an answer that a crash may lose.
-_PIECES = 0.5
 # A longer file is no conversation: 131,072 tokens are about half a megabyte of text.
 _LARGEST = 256 * 2**20
 
@@ -59,8 +57,6 @@ class Journal:
         self._failed = failed
         self._file: IO[bytes] | None = None
         self._system = ""
-        self._pieces: list[str] = []
-        self._flushed = 0.0
         self._broken = False
 
     @property
@@ -76,15 +72,10 @@ class Journal:
         facts: dict[str, Any] = {"role": turn.role, "content": turn.content}
         facts |= {"interrupted": True} if turn.interrupted else {}
         facts |= {"file": turn.file} if turn.file else {}
-        self._pieces.clear()
         self._write(facts)
 
     def piece(self, text: str) -> None:
-        self._pieces.append(text)
-        if time.monotonic() - self._flushed >= _PIECES:
-            self._write({"piece": "".join(self._pieces)})
-            self._pieces.clear()
-            self._flushed = time.monotonic()
+        self._write({"piece": text})
 
     def cut(self, start: int, stop: int) -> None:
         if self._file:

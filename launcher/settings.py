@@ -68,7 +68,11 @@ def engine_command(
     facts = model_facts(options, manifest)
     rope_given = any(flag.startswith(ROPE_FLAGS) for flag in options.engine_args)
     plan = plan_context(
-        options.context, facts.get("context_length"), rope_given=rope_given, carried=carried_yarn(facts)
+        options.context,
+        facts.get("context_length"),
+        rope_given=rope_given,
+        carried=carried_yarn(facts),
+        architecture=str(facts.get("architecture") or ""),
     )
     notices = [plan.notice] if plan.notice else []
     threads = options.threads or cores

@@ -10,9 +10,16 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TextIO
 
+# The end is wished for: by SIGTERM, or because the terminal is gone (SIGBREAK on Windows; it is Ctrl-Break, too).
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt no Exception: only `main` ends on it."""
+    """A signal of ENDING arrived. Like KeyboardInterrupt no Exception: only `main` ends on it."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = int(number)
 
 
 class ReaderLeft(BaseException):
@@ -20,19 +27,22 @@ class ReaderLeft(BaseException):
 
 
 def own_signals() -> None:
-    """Make SIGINT raise KeyboardInterrupt and SIGTERM raise Terminated in the main thread.
+    """Make SIGINT raise KeyboardInterrupt and those of ENDING raise Terminated in the main thread. A SIGHUP that is
+    ignored, as nohup wants it, stays so.
 
     The engine installs handlers of its own once the model is loaded, so this is called again then: `signal.signal`
     asks the system anew even if Python believes that nothing changed.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in ENDING:
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _terminate)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _terminate(number: int, _frame: FrameType | None) -> None:
     if _reader_left.is_set():
         raise ReaderLeft
-    raise Terminated
+    raise Terminated(number)
 
 
 _reader_left = threading.Event()
@@ -73,7 +83,8 @@ def undivided() -> Iterator[None]:
             _act(number, frame)
         held.append(number)
 
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [number for number in (signal.SIGINT, *ENDING) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, hold) for number in numbers}
     try:
         yield
     finally:
@@ -84,6 +95,6 @@ def undivided() -> Iterator[None]:
 
 
 def _act(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGTERM:
+    if number in ENDING:
         _terminate(number, frame)
     signal.default_int_handler(number, frame)

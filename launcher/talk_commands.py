@@ -26,7 +26,7 @@ _TITLE = 60
 
 
 def clear(chat: "Chat", _argument: str) -> None:
-    chat.conversation.clear()
+    chat.begin_anew()
     chat.ui.show("conversation cleared" + (", system prompt kept" if chat.system else ""))
 
 
@@ -53,7 +53,7 @@ def retry(chat: "Chat", _argument: str) -> None:
     chat.pending = chat.turns[start]
     import random
 
-    if "seed" not in chat.set_values and chat.request().get("temperature") == 0:
+    if "seed" not in chat.settings.chosen and chat.request().get("temperature") == 0:
         chat.ui.notice("at temperature 0 a new seed changes nothing: /set temperature 0.7")
     chat.answer(seed=random.SystemRandom().randrange(2**32 - 1))
 
@@ -72,7 +72,7 @@ def edit(chat: "Chat", argument: str) -> None:
     if text is None or not text.strip():
         chat.ui.show("nothing written, nothing sent")
         return
-    chat.ui.show(text.rstrip("\n"))
+    chat.ui.exact(text.rstrip("\n"))
     chat.say(text.rstrip("\n"))
 
 
@@ -82,7 +82,7 @@ def system(chat: "Chat", argument: str) -> None:
         chat.ui.show("system prompt set" + (" for the turns to come" if chat.turns else ""))
         chat.prepare()
     else:
-        chat.ui.show(chat.system or "no system prompt")
+        chat.ui.exact(chat.system or "no system prompt")
 
 
 def think(chat: "Chat", argument: str) -> None:
@@ -92,9 +92,9 @@ def think(chat: "Chat", argument: str) -> None:
         chat.ui.show(f"thinking is {shown[argument]}")
         return
     if argument:
-        chat.mode = argument
+        chat.settings.mode = argument
     told = {"on": "on", "off": "off", "auto": "on unless the text says /no_think"}
-    chat.ui.show(f"thinking is {told[chat.mode]}")
+    chat.ui.show(f"thinking is {told[chat.settings.mode]}")
 
 
 def set_value(chat: "Chat", argument: str) -> None:
@@ -104,8 +104,8 @@ def set_value(chat: "Chat", argument: str) -> None:
     if name not in RANGES:
         raise UsageError(f"there is no sampling value {name}", f"there are {', '.join(RANGES)}")
     if text in ("", "default"):
-        chat.set_values.pop(name, None)
-        chat.ui.show(f"{name} is {_shown(chat.request().get(name))}")
+        chat.settings.chosen.pop(name, None)
+        chat.ui.show(f"{name} is {_shown(chat.settings.request(chat.next_turn()).get(name))}")
         return
     least, most = RANGES[name]
     try:
@@ -115,7 +115,7 @@ def set_value(chat: "Chat", argument: str) -> None:
         raise UsageError(f"{name} needs {kind}, not {text!r}") from None
     if not least <= value <= most:
         raise UsageError(f"{name} {text} is out of range", f"use {least:g} to {most:g}")
-    chat.set_values[name] = value
+    chat.settings.chosen[name] = value
     chat.ui.show(f"{name} is {_shown(value)}")
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.conversation import ASSISTANT, is_words
-from launcher.settings import model_facts, model_name, quantization, sampling
+from launcher.settings import model_facts, model_name
 from runtime.errors import UsageError
-from runtime.presets import is_quantized, preset
 
 if TYPE_CHECKING:
     from launcher.archive import Archive
     from launcher.chat import Chat
     from launcher.client import Timings
 
-_BAR = 40
+_BAR = 36  # with its ends it stands in a terminal of 40 columns
 _LISTED = 20
 
 
@@ -40,13 +39,13 @@ def stats(chat: "Chat", _argument: str) -> None:
 def _costs(timings: "Timings") -> list[str]:
     """Rows for prompt and generation, with rates; for a draft model, how often it was right."""
     rows = [
-        f"  prompt      {timings.prompt:>7,} tokens {_rate(timings.prompt, timings.prompt_ms)}, "
-        f"{timings.cached:,} more from the cache",
-        f"  generation  {timings.generated:>7,} tokens {_rate(timings.generated, timings.generated_ms)}",
+        f"  prompt     {timings.prompt:>7,} tokens {_rate(timings.prompt, timings.prompt_ms)}, "
+        f"{timings.cached:,} more from cache",
+        f"  generation {timings.generated:>7,} tokens {_rate(timings.generated, timings.generated_ms)}",
     ]
     if timings.guessed:
         share = 100 * timings.accepted / timings.guessed
-        rows.append(f"  draft       {timings.accepted:>7,} of {timings.guessed:,} guesses were right ({share:.0f} %)")
+        rows.append(f"  draft      {timings.accepted:>7,} of {timings.guessed:,} guesses were right ({share:.0f} %)")
     return rows
 
 
@@ -76,7 +75,7 @@ def context(chat: "Chat", _argument: str) -> None:
 
 def _more(chat: "Chat") -> str:
     """What a larger -c would give."""
-    most = model_facts(chat.options, chat.manifest).get("context_length")
+    most = model_facts(chat.settings.options, chat.settings.manifest).get("context_length")
     size = chat.context_size
     if most and size >= int(most):
         return f"  this is all that the model was made for ({int(most):,})"
@@ -86,31 +85,17 @@ def _more(chat: "Chat") -> str:
 
 
 def show(chat: "Chat", _argument: str) -> None:
-    thinking = chat.thinks()
-    values = chat.request()
-    published = preset(thinking=thinking, quantized=is_quantized(quantization(chat.options, chat.manifest)))
-    carried = (chat.manifest.sampling or {}).get("thinking" if thinking else "non_thinking") or {}
-    names = [*sampling(chat.options, chat.manifest, thinking=thinking)]
-    names += [name for name in chat.set_values if name not in names]
-    rows = []
-    for name in names:
-        if name in chat.set_values:
-            origin = "set"
-        elif name in chat.options.sampling:
-            origin = "baked" if chat.baked.get(name) == chat.options.sampling[name] else "flag"
-        elif name in carried and carried[name] != published.get(name):
-            origin = "the bundle"
-        else:
-            origin = "preset"
-        rows.append(f"  {name:<18}{values[name]:<12.10g}{origin}")
-    mode = "thinking" if thinking else "not thinking"
+    turns = chat.next_turn()
+    values, origins = chat.settings.request(turns), chat.settings.origins(turns)
+    rows = [f"  {name:<18}{values[name]:<12.10g}{origin}" for name, origin in origins.items()]
+    mode = "thinking" if chat.settings.thinks(turns) else "not thinking"
     chat.ui.show("\n".join([f"the next turn, {mode}:", *rows]))
 
 
 def dump(chat: "Chat", _argument: str) -> None:
     if not chat.messages():
         raise UsageError("there is no prompt yet", "say something first")
-    chat.ui.show(chat.model.render(chat.messages(), chat.request()))
+    chat.ui.exact(chat.model.render(chat.messages(), chat.request()))
 
 
 def save(chat: "Chat", argument: str) -> None:
@@ -171,7 +156,7 @@ def export(chat: "Chat", argument: str) -> None:
 
 
 def _markdown(chat: "Chat") -> str:
-    parts = [f"# Conversation with {model_name(chat.options, chat.manifest)}"]
+    parts = [f"# Conversation with {model_name(chat.settings.options, chat.settings.manifest)}"]
     if chat.system:
         parts.append(f"## System\n\n{chat.system}")
     for turn in chat.turns:
@@ -184,7 +169,7 @@ def _markdown(chat: "Chat") -> str:
 
 
 def _json(chat: "Chat") -> str:
-    facts = {"model": model_name(chat.options, chat.manifest), "messages": chat.messages()}
+    facts = {"model": model_name(chat.settings.options, chat.settings.manifest), "messages": chat.messages()}
     return json.dumps(facts, ensure_ascii=False, indent=2) + "\n"
 
 

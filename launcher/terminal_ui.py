@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from launcher.client import Progress
-from launcher.console import Console, keys_seen
+from launcher.console import Console, between_words, keys_seen
 from launcher.painter import Painter
 from runtime.errors import UsageError
 
@@ -43,6 +43,9 @@ class TerminalUI:
         self.began: float | None = None  # when thinking did
 
     def show(self, text: str) -> None:
+        self.exact(between_words(text, self.console.size()[0]))
+
+    def exact(self, text: str) -> None:
         self.console.answer(text.rstrip("\n") + "\n")
 
     def notice(self, text: str) -> None:

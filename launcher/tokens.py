@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from launcher.console import Console
+from launcher.crash import tell_crashes
 from launcher.options import LaunchOptions, Work
 from launcher.session import Place, explain
 from launcher.texts import check_files, read_prompt
@@ -33,6 +34,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
 def open_vocabulary(options: LaunchOptions, place: Place) -> Engine:
     """An engine that can only tokenize. Raises ModelError if the model is missing or broken."""
     engine = Engine(unpack_engine(place.bundle, place.cache))
+    tell_crashes(place.bundle.path.stem, engine.last_words)
     engine.verbose(options.verbose)
     name = MODEL
     if place.weights is not None:

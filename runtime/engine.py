@@ -217,8 +217,6 @@ class Engine:
 
     def last_words(self) -> str:
         """Why the engine is giving up, for a handler of SIGABRT; "" when it isn't."""
-        if not hasattr(self._library, "engine_last_words"):
-            return ""
         return _one_line(_text(self._library.engine_last_words))
 
     def stop(self, timeout: float) -> int:
@@ -280,7 +278,8 @@ def _load(folder: Path) -> ctypes.CDLL:
     library.engine_version.restype = text
     library.engine_load_backends.argtypes = [text]
     library.engine_add_model.argtypes = [text, text, ctypes.c_int64]
-    for fill in (library.engine_devices, library.engine_flags, library.engine_last_error, library.engine_layers):
+    told = (library.engine_last_error, library.engine_last_words)
+    for fill in (library.engine_devices, library.engine_flags, library.engine_layers, *told):
         fill.argtypes = [text, ctypes.c_size_t]
     for ask in (library.engine_load_backend, library.engine_survey, library.engine_try):
         ask.argtypes = [text, text, ctypes.c_size_t]

@@ -79,14 +79,20 @@ class Carried:
 
 
 def plan_context(
-    wanted: int | None, trained: int | None, *, rope_given: bool = False, carried: Carried | None = None
+    wanted: int | None,
+    trained: int | None,
+    *,
+    rope_given: bool = False,
+    carried: Carried | None = None,
+    architecture: str = "",
 ) -> ContextPlan:
     """Decide the context. Raises UsageError when `wanted` is out of range.
 
     `wanted`: tokens as in `-c`; None takes the default, capped to what the model was trained for; 0 the trained
     maximum. `trained`: the GGUF's context length in tokens, None if unknown. `rope_given`: the user set the
     rotary embedding's scaling himself, so that only the lower limit holds and nothing is added. `carried`: the file
-    has YaRN keys, which are left alone.
+    has YaRN keys, which are left alone. `architecture`: the GGUF's, for lifting the limit that the engine takes from
+    `trained`: beyond it, it would hold the context and not use it.
     """
     if carried and not rope_given:
         return _carried_plan(wanted, trained or 0, carried)
@@ -99,17 +105,17 @@ def plan_context(
         raise UsageError(f"a context of {wanted:,} tokens is too small", remedy)
     native = native_context(trained)
     if rope_given or wanted <= native:
-        return ContextPlan(size=wanted)
+        return ContextPlan(size=wanted, engine_args=_lifted(wanted, trained, architecture))
     limit = max(MAXIMUM_CONTEXT, most_context(trained))
     if wanted > limit:
         remedy = f"use -c {limit} or less, or -c 0 for the model's trained {trained or native:,}"
         raise UsageError(f"a context of {wanted:,} tokens is more than the {limit:,} that the model can use", remedy)
     if native != NATIVE_CONTEXT:
         notice = f"-c {wanted:,} is beyond the {native:,} tokens this model was trained for: expect poor answers there"
-        return ContextPlan(size=wanted, notice=notice)
+        return ContextPlan(size=wanted, engine_args=_lifted(wanted, trained, architecture), notice=notice)
     return ContextPlan(
         size=wanted,
-        engine_args=yarn_arguments(wanted),
+        engine_args=(*yarn_arguments(wanted), *_lifted(wanted, trained, architecture)),
         notice=f"-c {wanted:,} is beyond the native {native:,}: YaRN is on, answers to short texts may suffer",
     )
 
@@ -123,8 +129,14 @@ def _carried_plan(wanted: int | None, trained: int, carried: Carried) -> Context
         )
     if size < MINIMUM_CONTEXT:
         raise UsageError(f"a context of {size:,} tokens is too small", f"use at least {MINIMUM_CONTEXT}")
-    lifted = ("--override-kv", f"{carried.architecture}.context_length=int:{most}") if size > trained else ()
-    return ContextPlan(size=size, engine_args=lifted)
+    return ContextPlan(size=size, engine_args=_lifted(most, trained, carried.architecture) if size > trained else ())
+
+
+def _lifted(context: int, trained: int | None, architecture: str) -> tuple[str, ...]:
+    """The engine's flags that let it use more tokens than the model was trained for."""
+    if not trained or not architecture or context <= trained:
+        return ()
+    return ("--override-kv", f"{architecture}.context_length=int:{context}")
 
 
 def carried_yarn(facts: Mapping[str, Any]) -> Carried | None:

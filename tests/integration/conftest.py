@@ -4,11 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:  # it needs a system with terminals
+    from tests.integration.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 # A shell starts background jobs with Ctrl-C ignored, and ignoring is inherited: the programs under test must hear it.
@@ -131,3 +135,63 @@ class Cli:
 def cli(run: Runner, demo_bundle: Path) -> Cli:
     """The demo bundle's scripting face."""
     return Cli(run=run, bundle=demo_bundle)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home folder of the test's own."""
+    return tmp_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chats:
+    """Opens chats of the demo bundle in a home of the test's own, with steady answers."""
+
+    run: Runner
+    bundle: Path
+    home: Path
+    opened: "list[Terminal]" = field(default_factory=list)
+
+    def start(
+        self, *arguments: str | Path, bundle: Path | None = None, before: str = "", columns: int = 80, **changes: str
+    ) -> "Terminal":
+        """One that need not have come to its prompt. `before`: what a shell does first."""
+        from tests.integration.terminal import Terminal
+
+        command: list[str | Path] = [bundle or self.bundle, *STEADY, "--seed", "1", *arguments]
+        if before:
+            command = ["bash", "-c", f'{before}; exec "$0" "$@"', *command]
+        it = Terminal(command, {**self.run.env, "HOME": str(self.home), **changes}, columns=columns)
+        self.opened.append(it)
+        return it
+
+    def __call__(self, *arguments: str | Path, **changes: Any) -> "Terminal":
+        """One at its first prompt; named arguments as for `start`."""
+        it = self.start(*arguments, **changes)
+        it.wait_for(r"(^|\n)>>>")
+        return it
+
+
+@pytest.fixture
+def open_chat(run: Runner, demo_bundle: Path, home: Path) -> Iterator[Chats]:
+    """Opens chats; those that are left at the end of the test are killed."""
+    chats = Chats(run=run, bundle=demo_bundle, home=home)
+    yield chats
+    for it in chats.opened:
+        it.kill()
+
+
+@pytest.fixture
+def chat(open_chat: Chats) -> "Terminal":
+    """A chat at its first prompt that answers without thinking."""
+    from tests.integration.terminal import DIRECT
+
+    return open_chat(*DIRECT)
+
+
+@pytest.fixture
+def endless(open_chat: Chats) -> "Terminal":
+    """A chat at its first prompt that goes on answering until it is stopped."""
+    from tests.integration.terminal import ENDLESS
+
+    return open_chat(*ENDLESS)

@@ -1,5 +1,6 @@
 """A person at a terminal: a real pseudo-terminal with an emulator behind it that answers the program's questions."""
 
+import itertools
 import re
 import termios
 import time
@@ -12,6 +13,16 @@ import pyte
 
 PATIENCE = 60.0  # seconds; a guard against hanging, not a measurement
 ENTER, CTRL_C, CTRL_D, CTRL_J, TAB = "\r", "\x03", "\x04", "\n", "\t"
+# Arguments of a chat that answers without thinking, and of one whose answer takes long however fast the machine is.
+DIRECT = ("--nothink",)
+ENDLESS = (*DIRECT, "-c", "32768", "--ignore-eos", "--grammar", 'root ::= "1 2 3 4 5 6 7 8 " "word "+')
+# What the endless answer begins with.
+BEGINNING = "1 2 3 4 5 6 7 8"
+
+
+def flat(text: str) -> str:
+    """What a screen shows, with lines broken between words joined."""
+    return " ".join(text.split())
 
 
 class Terminal:
@@ -23,6 +34,7 @@ class Terminal:
         self.screen: Any = pyte.HistoryScreen(columns, rows, history=100_000, ratio=0.5)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
+        self._gone: list[str] = []  # lines that have scrolled off
         program, *arguments = map(str, command)
         self._child = pexpect.spawn(program, arguments, env=dict(env), dimensions=(rows, columns), timeout=PATIENCE)
         self._child.delaybeforesend = None
@@ -30,12 +42,19 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        gone = ["".join(row[column].data for column in range(self.screen.columns)) for row in self.screen.history.top]
-        return "\n".join(line.rstrip() for line in [*gone, *self.screen.display]).rstrip()
+        rows = itertools.islice(self.screen.history.top, len(self._gone), None)
+        self._gone += ["".join(row[at].data for at in range(self.screen.columns)).rstrip() for row in rows]
+        return "\n".join([*self._gone, *(line.rstrip() for line in self.screen.display)]).rstrip()
 
     def type(self, keys: str) -> None:
         """Press keys."""
         self._child.send(keys.encode())
+
+    def send(self, data: bytes) -> None:
+        """Type bytes as they are, in pieces, taking what the program answers meanwhile."""
+        for at in range(0, len(data), 1000):
+            self._child.send(data[at : at + 1000])
+            self.look(0.001)
 
     def enter(self, line: str) -> None:
         """Type a line and press Enter."""
@@ -56,9 +75,9 @@ class Terminal:
     def wait_for(self, pattern: str, *, after: int = 0) -> str:
         """Look until the text from position `after` on matches; returns all text."""
         end = time.monotonic() + PATIENCE
-        while not re.search(pattern, self.text[after:], re.DOTALL):
-            assert self.look(), f"it ended before showing {pattern!r}:\n{self.text}"
-            assert time.monotonic() < end, f"it never showed {pattern!r}:\n{self.text}"
+        while not re.search(pattern, text := self.text[after:], re.DOTALL):
+            assert time.monotonic() < end, f"it never showed {pattern!r}:\n{text}"
+            assert self.look(), f"it ended before showing {pattern!r}:\n{text}"
         return self.text
 
     def wait_for_keys(self) -> None:
@@ -78,8 +97,8 @@ class Terminal:
         self.enter(line)
         end = time.monotonic() + PATIENCE
         while self.prompts() <= before or not self.text.endswith("\n>>>"):
-            assert self.look(), f"it ended:\n{self.text}"
             assert time.monotonic() < end, f"no prompt came back:\n{self.text}"
+            assert self.look(), f"it ended:\n{self.text}"
         return self.text[start:].removesuffix(">>>").strip()
 
     def end(self) -> int:
@@ -91,9 +110,26 @@ class Terminal:
         code = self._child.exitstatus
         return 128 + self._child.signalstatus if code is None else int(code)
 
+    @property
+    def pid(self) -> int:
+        """The program's number."""
+        return int(self._child.pid)
+
     def signal(self, number: int) -> None:
         """Send the program a signal."""
         self._child.kill(number)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Make the window another size."""
+        self._child.setwinsize(rows, columns)
+        self.screen.resize(rows, columns)
+
+    def hang_up(self) -> int:
+        """Close the window; returns the exit code as `end` does."""
+        self._child.ptyproc.fileobj.close()
+        self._child.ptyproc.wait()
+        code = self._child.ptyproc.exitstatus
+        return 128 + int(self._child.ptyproc.signalstatus) if code is None else int(code)
 
     def kill(self) -> None:
         self._child.close(force=True)

@@ -341,6 +341,7 @@ def test_beyond_the_native_context_yarn_is_told_and_used(run: Runner, build: Cal
     )
     assert done.code == 0, done.err
     assert "-c 65,536 is beyond the native 32,768: YaRN is on" in done.err
+    assert "exceeds the training context" not in done.err
     assert re.search(r"freq_scale\s*= 0\.5\b", done.err)
     refused = run(bundle, "--cli", "-p", "Hi", "-c", "131073")
     assert refused.code == 2

@@ -10,7 +10,7 @@ from launcher.archive import Archive
 from launcher.chat import Chat
 from launcher.client import ChatEvent, Content, Progress
 from runtime.errors import ContextError, UsageError
-from tests.unit.test_chat import Paper, Script, chat_with, end
+from tests.unit.scripted_chat import Paper, Script, chat_with, end
 
 Turns = list[ChatEvent | BaseException]
 
@@ -126,7 +126,7 @@ def test_greedy_thinking_is_warned_of_once() -> None:
 
 def test_set_and_show_say_where_values_come_from() -> None:
     chat, script, paper = chat_with(answer("a"), sampling={"temperature": 0.3, "top_k": 5})
-    chat.baked = {"top_k": 5}
+    chat.settings.baked = {"top_k": 5}
     chat.handle("/set top_p 0.5")
     chat.handle("/show")
     rows = {line.split()[0]: line.split()[1:] for line in paper.lines[-1].splitlines()[1:]}
@@ -239,7 +239,7 @@ def test_export_copy_and_dump(tmp_path: Path) -> None:
     chat.handle("/copy")
     assert "copies **a0**" in paper.lines
     chat.handle("/dump")
-    assert paper.lines[-1] == "shows <system>Be brief.<user>q0<assistant>**a0**"
+    assert paper.lines[-1] == "tells <system>Be brief.<user>q0<assistant>**a0**"
 
 
 def test_without_an_archive_nothing_can_be_saved() -> None:

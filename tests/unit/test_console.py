@@ -3,7 +3,7 @@ import io
 import pytest
 
 from launcher.console import Console, harmless
-from launcher.prompt import is_open, unquote
+from launcher.pastes import is_open, unquote
 
 
 class Terminal(io.StringIO):

@@ -4,7 +4,8 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from launcher.prompt import CommandCompleter, Pastes, SafeHistory, file_completions, history
+from launcher.pastes import Pastes
+from launcher.prompt import CommandCompleter, SafeHistory, file_completions, history
 
 
 def completions(text: str) -> list[str]:

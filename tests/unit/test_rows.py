@@ -17,22 +17,12 @@ from launcher.options import Face, LaunchOptions, Work
 from launcher.progress import Progress
 from launcher.row import BadRow, Reader, Row, failure
 from launcher.rows import Source
-from runtime.bundle import Manifest
 from runtime.errors import UsageError
-
-MANIFEST = Manifest(
-    target="linux-x86_64",
-    qwenfile="0",
-    engine={},
-    name="Tiny",
-    stub_size=1,
-    stub_sha256="",
-    model={"quantization": "F16"},
-)
+from tests.unit.manifests import manifest
 
 
 def reader(system: str | None = None, **fields: Any) -> Reader:
-    return Reader(LaunchOptions(face=Face.CLI, **fields), MANIFEST, system)
+    return Reader(LaunchOptions(face=Face.CLI, **fields), manifest(), system)
 
 
 def row(data: Any, **fields: Any) -> Row:
