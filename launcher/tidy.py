@@ -68,15 +68,13 @@ def _retire(path: Path) -> None:
 
 
 def _lock(handle: int, *, shared: bool) -> bool:
-    """Take the lock unless others are in the way; where there are no locks, everybody has it."""
+    """Take the lock. False if others hold it, or the filesystem has none: who knows then whether anybody would."""
     try:
         import fcntl
-    except ImportError:
+    except ImportError:  # Windows: what is in use cannot be renamed
         return True
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     except OSError:
-        return True
+        return False
     return True
