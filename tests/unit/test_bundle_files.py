@@ -225,6 +225,16 @@ def test_upgrading_gives_what_a_fresh_build_on_the_new_base_gives(bundle: Bundle
     assert (tmp_path / "upgraded.run").read_bytes() == fresh.read_bytes()
 
 
+def test_leaving_the_gpu_backend_out_gives_what_a_base_without_one_gives(tmp_path: Path) -> None:
+    whole = assemble.assemble(order(tmp_path, base=make_base(tmp_path / "gpu.base", gpu=True)), ignore).out
+    assert "engine/libggml-vulkan.so" in [member.name for member in Bundle.open(whole).manifest.members]
+    base = make_base(tmp_path / "gpu.base", gpu=True)
+    small = assemble.assemble(order(tmp_path, base=base, out=tmp_path / "small.run", without_gpu=True), ignore).out
+    plain = assemble.assemble(order(tmp_path, out=tmp_path / "plain.run"), ignore).out
+    assert small.read_bytes() == plain.read_bytes()
+    verify.verify_bytes(Bundle.open(small), ignore)
+
+
 def test_unpacking_gives_every_member(bundle: Bundle, tmp_path: Path) -> None:
     count = edit.unpack(bundle, tmp_path / "parts", ignore)
     files = [path for path in (tmp_path / "parts").rglob("*") if path.is_file()]
