@@ -9,22 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runtime.paths import build_cache
 from tests.integration.clients import environment, run_client
 from tests.integration.conftest import ROOT, TIMEOUT, Runner, succeed
 from tests.integration.server import Server
+from tests.integration.windows import WINE, needs_wine, wine_environment
 
 TARGET = "windows-x86_64"
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris.\n"
 STEADY = ("--cli", "-t", "1", "--temp", "0")
-WINE = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
 
-pytestmark = pytest.mark.skipif(WINE is None, reason="needs wine, which runs programs for Windows (apt install wine64)")
+pytestmark = needs_wine
 needs_osslsigncode = pytest.mark.skipif(
     not all(map(shutil.which, ("osslsigncode", "openssl"))), reason="needs osslsigncode and openssl"
 )
@@ -39,19 +37,10 @@ def script(name: str, *arguments: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wine(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    """Runs programs for Windows with a run cache of their own. LOCALAPPDATA and the like are the prefix's."""
-    prefix = build_cache(os.environ) / "wine"
+def wine(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """Runs programs for Windows with a run cache of their own."""
     cache = tmp_path_factory.mktemp("wine") / "cache 缓存"
-    env = {
-        **run.env,
-        "WINEPREFIX": str(prefix),
-        "WINEDEBUG": "-all",
-        "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",
-        "QWENFILE_CACHE": f"Z:{cache}",
-    }
-    yield Runner(env=env)
-    subprocess.run([WINE or "", "wineboot", "--end-session", "--kill"], env=env, capture_output=True, check=False)
+    return Runner(env={**wine_environment(run), "QWENFILE_CACHE": f"Z:{cache}"})
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +186,7 @@ def test_a_damaged_cache_is_mended(wine: Runner, command: Path, tmp_path: Path) 
 def test_a_damaged_bundle_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.exe"
     cut.write_bytes(exe.read_bytes()[:1_000_000])
-    told = wine(WINE or "", cut, "--version")
+    told = wine(WINE, cut, "--version")
     assert told.code == 3
     assert told.one_line.startswith("cut.exe: this file is damaged: it is cut off: 1000000 bytes")
 
@@ -205,7 +194,7 @@ def test_a_damaged_bundle_is_told(wine: Runner, exe: Path, tmp_path: Path) -> No
 def test_no_cache_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     env = dict.fromkeys(("QWENFILE_CACHE", "LOCALAPPDATA", "USERPROFILE", "TEMP"), f"Z:{tmp_path}/file")
-    told = wine(WINE or "", exe, "--version", **env)
+    told = wine(WINE, exe, "--version", **env)
     assert told.code in (0, 126)  # wine gives a process its own LOCALAPPDATA
     if told.code:
         assert "no usable cache folder; tried " in told.one_line
@@ -216,9 +205,9 @@ def test_weights_beside_it(run: Runner, wine: Runner, exe: Path, tmp_path: Path)
     pair = tmp_path / "two files.exe"
     built = run.qwenfile("build", "--demo", "--target", TARGET, "--base", base, "--external-weights", "-o", pair)
     succeed(built, ["build", "--external-weights"])
-    assert wine(WINE or "", pair, *STEADY, "-p", QUESTION).out == ANSWER
+    assert wine(WINE, pair, *STEADY, "-p", QUESTION).out == ANSWER
     (tmp_path / "two files.gguf").rename(tmp_path / "other.gguf")
-    lost = wine(WINE or "", pair, *STEADY, "-p", QUESTION)
+    lost = wine(WINE, pair, *STEADY, "-p", QUESTION)
     assert (lost.code, "two files.gguf is not there" in lost.one_line) == (3, True)
 
 
@@ -236,7 +225,7 @@ def test_a_signed_bundle_runs_and_verifies(run: Runner, wine: Runner, exe: Path,
     checked = run("osslsigncode", "verify", "-CAfile", certificate, "-in", signed)
     assert "Signature verification: ok" in checked.out, checked.out
     assert run.qwenfile("verify", signed).code == 0
-    assert wine(WINE or "", signed, *STEADY, "-p", QUESTION).out == ANSWER
+    assert wine(WINE, signed, *STEADY, "-p", QUESTION).out == ANSWER
     succeed(run.qwenfile("args", signed, "--set", "--temp 0"), ["args"])
     assert run.qwenfile("verify", signed).code == 0
     assert "No signature found" in run("osslsigncode", "verify", "-in", signed).out
