@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         steps = Steps(cache / "logs" / f"engine-{os.getpid()}.log")
         if gpu.notice:
             steps.say(gpu.notice)
-        with locked(cache / "engine" / "lock"):
+        with locked(plan.tree.with_name(plan.tree.name + ".lock")):
             _build(plan, steps, force=arguments.force)
         if arguments.bare:
             with locked(cache / "native" / "bare.lock"):
