@@ -31,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build the base, and try it."""
     parser = argparse.ArgumentParser(description="Build the base for one system as a release carries it.")
     parser.add_argument("--target", required=True, choices=sorted(RECIPES))
-    parser.add_argument("--fast", action="store_true", help="one CPU variant only; not for release")
+    parser.add_argument("--fast", action="store_true", help="one CPU variant, no page: to try this script")
     parser.add_argument("--out", type=Path, default=ROOT / "dist/bases", metavar="DIR")
     asked = parser.parse_args(argv)
     try:
         check_needs()
         stages = Stages(6)
-        base = build(stages, asked.target, asked.out, ("--fast",) if asked.fast else ())
+        base = build(stages, asked.target, asked.out, ("--fast", "--no-webui") if asked.fast else ())
         stages.run("question", lambda: try_out(base, asked.target))
     except StageError as error:
         print(f"release: {error}", file=sys.stderr)
