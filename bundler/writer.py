@@ -61,10 +61,16 @@ class BundleWriter:
         self._header: Header | None = None
 
     def add_stub(self, stub: bytes, target: str) -> tuple[int, str]:
-        """Write the stub; returns its size and the SHA-256 of it with nothing filled in, for the manifest."""
+        """Write the stub; returns its size and the SHA-256 of it with nothing filled in, for the manifest.
+
+        Raises UsageError if it is for another system."""
         self._header = Header.find(stub[:HEADER_SEARCH], self._out)
+        try:
+            digest = stub_sha256(stub, self._header, target)
+        except ValueError as error:
+            raise UsageError(f"the stub is not for {target}: {error}", "name the right one with --stub") from None
         self._write(stub)
-        return len(stub), stub_sha256(stub, self._header, target)
+        return len(stub), digest
 
     def add(self, name: str, content: bytes, *, compress: bool = False) -> None:
         """Add a small member. Raises ValueError if the name is taken."""

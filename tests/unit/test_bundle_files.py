@@ -58,6 +58,13 @@ def test_a_bundle_is_executable_and_the_same_every_time(tmp_path: Path) -> None:
     assert os.access(first, os.X_OK)
 
 
+@pytest.mark.parametrize("target", ["macos-arm64", "windows-x86_64"])
+def test_a_stub_for_another_system_is_refused(tmp_path: Path, target: str) -> None:
+    with pytest.raises(UsageError, match=f"the stub is not for {target}"):
+        make_base(tmp_path / "x.base", target=target)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_name_stands_twice(tmp_path: Path) -> None:
     with writer.create(tmp_path / "out") as out:
         out.add("x", b"one")
