@@ -65,7 +65,9 @@ def _in_folder(folder: Path, target: str) -> Path:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", "name the folder of a release's bases with --bases")
     exact = folder / f"{target}.base"
+    cuda = variant(target, "cuda")  # another base's name, though it begins with this one's
     found = [exact] if exact.is_file() else sorted(folder.glob(f"{target}-*.base"))
+    found = [path for path in found if not path.name.startswith(cuda)]
     if not found:
         raise UsageError(f"{folder} holds no base for {target}", _remedy(target))
     if len(found) > 1:

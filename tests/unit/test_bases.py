@@ -67,6 +67,13 @@ def test_two_bases_for_one_target_are_a_question(tmp_path: Path, release: Path) 
         bases.find(tmp_path, OTHER, folder=release)
 
 
+def test_the_base_with_cuda_is_taken_when_asked_for_and_only_then(tmp_path: Path) -> None:
+    made = make_base(tmp_path / "linux-x86_64-cuda.base").path
+    with pytest.raises(UsageError, match="holds no base for linux-x86_64"):
+        bases.find(tmp_path, "linux-x86_64", folder=tmp_path)
+    assert bases.find(tmp_path, "linux-x86_64", folder=tmp_path, backend="cuda").path == made
+
+
 def test_a_missing_base_says_how_to_get_it(tmp_path: Path, release: Path) -> None:
     foreign = next(target for target in ("macos-x86_64", "macos-arm64") if target != host_target())
     with pytest.raises(UsageError, match=f"no base for {foreign}.*download {foreign}.base from a release"):
