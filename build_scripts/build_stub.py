@@ -20,11 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
 from bundler.macho import prepare  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
 from runtime.paths import build_cache, host_target  # noqa: E402
+from runtime.version import VERSION  # noqa: E402
+from windows_resources import resources  # noqa: E402
 
 SOURCES = ROOT / "runtime" / "native" / "stub"
 
@@ -53,7 +55,7 @@ LICENSES = {
 }
 
 # A bundle is looked at in its first 256 KiB, and every bundle carries this: a stub that grows is a mistake.
-MAX_SIZE = {"linux": 64 * 1024, "windows": 80 * 1024, "macos": 96 * 1024}  # arm64 macOS: pages of 16 KiB
+MAX_SIZE = {"linux": 64 * 1024, "windows": 96 * 1024, "macos": 96 * 1024}  # arm64 macOS: pages of 16 KiB
 
 
 def stub_key(target: str) -> str:
@@ -66,6 +68,8 @@ def stub_key(target: str) -> str:
         digest.update(name.encode() + b"\0" + (SOURCES / name).read_bytes())
     if _system(target) == "macos":
         digest.update((ROOT / "bundler/macho.py").read_bytes())
+    if _system(target) == "windows":
+        digest.update(VERSION.encode() + (ROOT / "build_scripts/windows_resources.py").read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -117,6 +121,9 @@ def _compile(target: str, work: Path, zig_cache: Path, env: Mapping[str, str]) -
         objects.append(f"{Path(source).stem}.o")
         options = (SPEED.get(source, SIZE), "-c", source, "-o", str(work / objects[-1]))
         _run((*compiler, *options), SOURCES, zig_env)
+    if _system(target) == "windows":
+        objects.append("icon.res")
+        (work / objects[-1]).write_bytes(resources(VERSION))
     stub = work / "stub"
     _run((*compiler, SIZE, *LINK_FLAGS[_system(target)], *objects, "-o", stub.name), work, zig_env)
     if _system(target) == "macos":

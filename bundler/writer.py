@@ -140,7 +140,9 @@ class BundleWriter:
             self._fd, self._position, self._header, replace(manifest, members=tuple(self.members))
         )
         os.pwrite(self._fd, self._header.pack(), self._header.position)
-        platform_of(manifest.target).finish(self._fd, self._position)
+        platform = platform_of(manifest.target)
+        platform.describe(self._fd, manifest)
+        platform.finish(self._fd, self._position)
 
     def _write(self, data: bytes) -> None:
         self._write_at(data, self._position)

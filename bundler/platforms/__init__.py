@@ -4,6 +4,7 @@ import re
 from typing import Protocol
 
 from bundler.platforms import linux, macos, windows
+from runtime.bundle import Manifest
 from runtime.errors import UsageError
 
 
@@ -19,6 +20,9 @@ class Platform(Protocol):
 
     def stub_identity(self, stub: bytes) -> bytes:
         """The stub with zeros for what `finish` or signing tools write into it. Raises ValueError if it is no stub."""
+
+    def describe(self, fd: int, manifest: Manifest) -> None:
+        """Tell the system what the file is, where it has a place for that in the stub."""
 
     def finish(self, fd: int, end: int) -> None:
         """What the system wants of a whole file, after a change too. `end`: bytes up to the archive's end."""

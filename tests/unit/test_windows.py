@@ -10,6 +10,7 @@ import pytest
 from bundler import assemble
 from bundler.build import _fitting
 from bundler.platforms import windows
+from runtime.bundle import Manifest
 from runtime.errors import UsageError
 from tests.unit.test_build_order import order
 
@@ -57,6 +58,31 @@ def test_a_change_takes_the_signature_away(tmp_path: Path) -> None:
         windows.finish(file.fileno(), len(image))
     assert path.read_bytes() == windows.stub_identity(bytes(image))
     assert path.read_bytes() != image
+
+
+def record(key: str, room: int) -> bytes:
+    """A text of a version record, with room for more."""
+    name = key.encode("utf-16-le") + b"\0\0"
+    head = (6 + len(name) + 3) // 4 * 4
+    return struct.pack("<3H", head + room, 2, 1) + name.ljust(head - 6, b"\0") + b"?\0".ljust(room, b"\0")
+
+
+def test_a_program_says_what_it_is(tmp_path: Path) -> None:
+    image = bytes(program()) + record("FileDescription", 20) + record("ProductName", 200) + record("ProductVersion", 20)
+    path = tmp_path / "program.exe"
+    path.write_bytes(image)
+    facts = {"target": "windows-x86_64", "engine": {}, "stub_size": len(image), "stub_sha256": "", "qwenfile": "1.2.3"}
+    manifest = Manifest(**facts, name="模型 of \U0001f600 a long name", model={"quantization": "Q8_0"})  # type: ignore[arg-type]
+    with path.open("r+b") as file:
+        windows.describe(file.fileno(), manifest)
+    told = path.read_bytes()
+    assert len(told) == len(image)
+    assert told.decode("utf-16-le", "replace").count("模型 of \U0001f600 a") == 1
+    start = told.index("FileDescription".encode("utf-16-le")) - 6
+    assert struct.unpack_from("<2H", told, start) == (struct.unpack_from("<H", image, start)[0], 10)
+    assert "(Q8_0), made with qwenfile".encode("utf-16-le") in told
+    assert "1.2.3\0".encode("utf-16-le") in told
+    assert windows.stub_identity(told) == windows.stub_identity(image)
 
 
 @pytest.mark.parametrize("content", [b"", b"MZ", b"\x7fELF" + bytes(100), b"MZ" + bytes(58) + b"\xff\xff\xff\xff"])
