@@ -1,15 +1,16 @@
 """What the chat adds to the engine: rows of bench.py. A real pseudo-terminal with an emulator behind it is the person.
 
-Both sides are one process: the chat with `--chat --server`, whose engine is asked through its port as well. A grammar
-makes random weights say words.
+Both sides are one process: the chat, whose engine is asked through its own private socket as well. A grammar makes
+random weights say words.
 """
 
 import json
 import re
+import socket
 import statistics
 import sys
+import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from os import environ
 from pathlib import Path
@@ -17,37 +18,40 @@ from pathlib import Path
 from bench import ROOT, Bench, Row
 
 sys.path.insert(0, str(ROOT))
-from tests.integration.terminal import Terminal
+from tests.integration.terminal import ENTER, Terminal
 
 _GRAMMAR = 'root ::= "word " ("word " | "**bold** ")+'
 _TOKENS = 96
+_WORD = rb"word|bold"
 
 
 def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
-    """From Enter to the first painted token, and tokens per second while painting, against the engine's own port."""
+    """From Enter to the first painted token, and tokens per second while painting, against the engine itself."""
     command = [
-        bench.bundle, "--chat", "--server", "--port", "0", "--nobrowser", "--nothink", "--temp", "0", "-c", "4096",
-        "-n", str(_TOKENS), "--grammar", _GRAMMAR, "-t", str(bench.threads), "--no-history", "--ignore-eos",
-        *bench.gpu, *bench.ours_only,
+        bench.bundle, "--chat", "--nothink", "--temp", "0", "-c", "4096", "-n", str(_TOKENS), "--grammar", _GRAMMAR,
+        "-t", str(bench.threads), "--no-history", "--ignore-eos",
     ]  # fmt: skip
-    chat = Terminal(command, {**environ, "HOME": str(home), "TERM": "xterm-256color"})
-    url = re.search(r"(http://127\.0\.0\.1:\d+)", chat.wait_for(r"http://127\.0\.0\.1:\d+.*>>>"))
-    assert url
+    with tempfile.TemporaryDirectory(prefix="qf-") as sockets:
+        env = {**environ, "HOME": str(home), "TERM": "xterm-256color", "XDG_RUNTIME_DIR": sockets}
+        chat = Terminal(command, env)
+        chat.wait_for(r"\n>>>$")
+        engine = next(Path(sockets).rglob("*.sock"))
+        yield from _rows(bench, chat, engine)
+        chat.kill()
+
+
+def _rows(bench: Bench, chat: Terminal, engine: Path) -> Iterator[Row]:
     painted: list[float] = []
     plain: list[float] = []
     rates: list[float] = []
     plain_rates: list[float] = []
     for number in range(bench.runs + 1):
         chat.ask("/clear")
-        _ask(url[1], "Tell me", tokens=1)  # waits until the engine has nothing else to do
-        api_first, api_rate = _ask(url[1], f"Tell me about the number {number + 500}, please.")
-        _ask(url[1], "Tell me", tokens=1)
+        _ask(engine, "Tell me", tokens=1)  # waits until the engine has nothing else to do
+        plain_first, plain_rate = _ask(engine, f"Tell me about the number {number + 500}, please.")
+        _ask(engine, "Tell me", tokens=1)
+        first = _enter(chat, f"Tell me about the number {number}, please.")
         shown = len(chat.raw)
-        start = time.perf_counter()
-        chat.enter(f"Tell me about the number {number}, please.")
-        while b"word" not in chat.raw[shown:] and b"bold" not in chat.raw[shown:]:
-            chat.look(1.0)
-        first = time.perf_counter() - start
         while b"limit of" not in chat.raw[shown:]:
             time.sleep(0.5)  # an emulator at work would take the engine's cores
             chat.look()
@@ -56,13 +60,12 @@ def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
         assert told
         if number:
             painted.append(first)
-            plain.append(api_first)
+            plain.append(plain_first)
             rates.append(float(told[1].replace(",", "")))
-            plain_rates.append(api_rate)
+            plain_rates.append(plain_rate)
     stops = [_stop(chat, "count forever", "word|bold") for _ in range(bench.runs)]
     long = "\x1b[200~" + "word " * 3000 + "\x1b[201~"
     reading = [_stop(chat, long, r"reading [\d,]+ of") for _ in range(bench.runs)]
-    chat.kill()
     added = 1000 * (statistics.median(painted) - statistics.median(plain))
     yield Row(name="chat: Enter to the first painted token, added", unit="ms", ours=added, target=10)
     for what, seconds in (("an answer", stops), ("the reading of a prompt", reading)):
@@ -73,7 +76,7 @@ def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
             target=200,
         )
     yield Row(
-        name="chat: generation while painting, against its own port",
+        name="chat: generation while painting, against the engine alone",
         unit="tokens/s",
         ours=statistics.median(rates),
         bare=statistics.median(plain_rates),
@@ -90,24 +93,40 @@ def _stop(chat: Terminal, text: str, until: str) -> float:
     chat.wait_for(until, after=shown)
     start = time.perf_counter()
     chat.type("\x03")
+    chat.wait_for_bytes(rb"(?s)\[interrupted\].*>>>")
+    took = time.perf_counter() - start
     chat.wait_for(r"\[interrupted\].*>>>$", after=shown)
+    return took
+
+
+def _enter(chat: Terminal, text: str) -> float:
+    """Seconds from Enter, pressed on a line that stands there, to the first token that comes to the terminal."""
+    chat.type(text)
+    chat.wait_for(re.escape(text) + "$")
+    time.sleep(0.5)
+    chat.look()
+    start = time.perf_counter()
+    chat.type(ENTER)
+    chat.wait_for_bytes(_WORD)
     return time.perf_counter() - start
 
 
-def _ask(url: str, question: str, tokens: int = _TOKENS) -> tuple[float, float]:
-    """Seconds to the first token of the same turn through the port, and its tokens per second."""
-    body = {
+def _ask(engine: Path, question: str, tokens: int = _TOKENS) -> tuple[float, float]:
+    """Seconds to the first token of the same turn without a chat, and its tokens per second."""
+    body = json.dumps({
         "messages": [{"role": "user", "content": question}], "stream": True, "temperature": 0, "grammar": _GRAMMAR,
         "max_tokens": tokens, "chat_template_kwargs": {"enable_thinking": False},
-    }  # fmt: skip
-    request = urllib.request.Request(
-        url + "/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    start, first, rate = time.perf_counter(), 0.0, 0.0
-    with urllib.request.urlopen(request) as response:
-        for line in response:
-            if not first and b'"content":"' in line.replace(b" ", b""):
+    }).encode()  # fmt: skip
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    said, first = b"", 0.0
+    with socket.socket(socket.AF_UNIX) as connection:
+        start = time.perf_counter()
+        connection.connect(str(engine))
+        connection.sendall(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode() + body)
+        while piece := connection.recv(65_536):
+            said += piece
+            if not first and b'"content":"' in said:
                 first = time.perf_counter() - start
-            if found := re.search(rb'"predicted_per_second":\s*([\d.]+)', line):
-                rate = float(found[1])
-    return first, rate
+    rate = re.search(rb'"predicted_per_second":\s*([\d.]+)', said)
+    assert rate, said
+    return first, float(rate[1])

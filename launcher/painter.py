@@ -3,13 +3,14 @@ is repainted in place. With rich, which is imported when the first thing is pain
 and `launcher.repl` only.
 
 The live part is never higher than the screen, so that all of it can be reached, and what has scrolled away is final.
-Painting takes care of its own cost: after one that took t, the next waits for `_PACE` times t, so that the engine,
-which wants all cores, loses no more than 2 % to it.
+Painting takes care of its own cost: after one that took t of a processor's time, the next waits for `_PACE` times t, so
+that the engine, which wants all cores, loses no more than 2 % to it.
 """
 
+import contextlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from launcher.blocks import Block, Blocks, Kind
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PACE = 50
+_LONGEST_WAIT = 1.0  # seconds
 _NO_WRAP = 1_000_000
 _HORIZONTAL = "─━┄┅┈┉╌╍═╴╶╸╺╼╾"
 _VERTICAL = "│┃┆┇┊┋╎╏║╵╷╹╻╽╿▌"
@@ -45,27 +47,27 @@ class Painter:
         """More of an answer."""
         done = self._blocks.feed(harmless(text))
         if done or time.monotonic() >= self._next:
-            self._paint(done)
+            with self._paced():
+                self._paint(done)
 
     def end(self) -> None:
         """The answer is over: all of it becomes final."""
         self._paint(self._blocks.end())
         self._blocks, self._first, self._frozen = Blocks(), True, 0
+        self._next = 0.0
 
     def dim(self, text: str) -> None:
         """More of a text that is shown as it is, dim; its whole lines are final."""
         whole, newline, self._rest = (self._rest + harmless(text)).rpartition("\n")
         if newline or time.monotonic() >= self._next:
-            start = time.monotonic()
-            self._draw(self._dim(whole) if newline else [], self._dim(self._rest))
-            self._next = time.monotonic() + _PACE * (time.monotonic() - start)
+            with self._paced():
+                self._draw(self._dim(whole) if newline else [], self._dim(self._rest))
 
     def status(self, text: str, rows: int = 1) -> None:
         """Dim lines for now, at most the last `rows` of them; what comes next takes their place."""
         if time.monotonic() >= self._next:
-            start = time.monotonic()
-            self._draw([], self._dim(harmless(text).strip("\n"))[-rows:])
-            self._next = time.monotonic() + _PACE * (time.monotonic() - start)
+            with self._paced():
+                self._draw([], self._dim(harmless(text).strip("\n"))[-rows:])
 
     def fix(self, text: str = "") -> None:
         """Dim lines that stay in place of what is live; without text that is only taken away."""
@@ -74,8 +76,15 @@ class Painter:
         self._draw(self._dim(harmless(text).strip("\n")) if text else [], [])
         self._next = 0.0
 
+    @contextlib.contextmanager
+    def _paced(self) -> Iterator[None]:
+        """What is painted inside decides when the next painting may be. Waiting, for the processor or for the terminal,
+        costs the engine nothing."""
+        start = time.thread_time()
+        yield
+        self._next = time.monotonic() + min(_LONGEST_WAIT, _PACE * (time.thread_time() - start))
+
     def _paint(self, done: Sequence[Block]) -> None:
-        start = time.monotonic()
         final: list[str] = []
         for block in done:
             lines, _ = self._lines_of(block, whole=True)
@@ -93,7 +102,6 @@ class Painter:
                 lines = lines[self._frozen :]
             live += lines
         self._draw(final, live[-room:])
-        self._next = time.monotonic() + _PACE * (time.monotonic() - start)
 
     def _lines_of(self, block: Block, *, whole: bool, first: bool | None = None) -> tuple[list[str], int]:
         """The lines of a block with the empty one before it, and how many of them cannot change any more."""

@@ -62,15 +62,29 @@ class Terminal:
 
     def look(self, seconds: float = 0.05) -> bool:
         """Take what the program has written meanwhile; False when it has ended."""
+        piece = self._read(seconds)
+        self._stream.feed(piece or b"")
+        return piece is not None
+
+    def _read(self, seconds: float) -> bytes | None:
+        """What has come at the latest after some seconds; None when the program has ended."""
         try:
-            piece = self._child.read_nonblocking(65_536, seconds)
+            piece: bytes = self._child.read_nonblocking(65_536, seconds)
         except pexpect.TIMEOUT:
-            return True
+            return b""
         except pexpect.EOF:
-            return False
+            return None
         self.raw += piece
-        self._stream.feed(piece)
-        return True
+        return piece
+
+    def wait_for_bytes(self, pattern: bytes) -> None:
+        """Wait until what the program writes from now on matches. The emulator, which takes its time, sees it then."""
+        seen = b""
+        while not re.search(pattern, seen):
+            piece = self._read(PATIENCE)
+            assert piece, f"it never wrote {pattern!r}: {seen!r}"
+            seen += piece
+        self._stream.feed(seen)
 
     def wait_for(self, pattern: str, *, after: int = 0) -> str:
         """Look until the text from position `after` on matches; returns all text."""
