@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bundler.archive import header_size, local_header
 from bundler.platforms import platform_of
+from bundler.positioned import pwrite
 from bundler.writer import Progress, Source, create, write_tail
 from runtime.bundle import ADAPTER_PREFIX, ARGS, DRAFT, MANIFEST, MODEL, Bundle, Header, Manifest, Member
 from runtime.errors import QwenfileError, UsageError
@@ -52,7 +53,7 @@ def set_args(bundle: Bundle, text: str) -> None:
                 sha256=hashlib.sha256(content).hexdigest(),
                 crc32=zlib.crc32(content),
             )
-            os.pwrite(fd, local_header(args) + content, position)
+            pwrite(fd, local_header(args) + content, position)
             members.append(args)
             position = args.offset + args.size
         return write_tail(fd, position, header, replace(bundle.manifest, members=tuple(members)))
@@ -66,7 +67,7 @@ def set_args(bundle: Bundle, text: str) -> None:
             for position in (start + 2 * length, start):
                 end, header = tail(fd, position, header)
                 os.fsync(fd)
-                os.pwrite(fd, header.pack(), header.position)
+                pwrite(fd, header.pack(), header.position)
                 os.fsync(fd)
             os.ftruncate(fd, end)
             platform_of(bundle.manifest.target).finish(fd, end)

@@ -16,6 +16,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bundler.positioned import pread, pwrite
+
 HEADER_ROOM = 32 * 1024  # bytes; load commands of a small program take far less
 
 _MAGIC_64 = 0xFEEDFACF
@@ -103,26 +105,26 @@ def finish(fd: int, end: int) -> None:
 
     May be done again after a change. The file is cut behind the signature. Raises ValueError if it is no Mach-O."""
     start = -(-end // 16) * 16
-    head = bytearray(os.pread(fd, HEADER_ROOM, 0))
+    head = bytearray(pread(fd, HEADER_ROOM, 0))
     layout = read_layout(bytes(head))
     length = signature_size(start)
     _set_sizes(head, layout, start, start + length)
-    os.pwrite(fd, head[: max(position + size for position, size in layout.fields)], 0)
+    pwrite(fd, head[: max(position + size for position, size in layout.fields)], 0)
     os.ftruncate(fd, end)
     os.ftruncate(fd, start + length)
-    os.pwrite(fd, _sign(fd, layout, start), start)
+    pwrite(fd, _sign(fd, layout, start), start)
 
 
 def is_intact(fd: int) -> bool:
     """Whether sizes and ad-hoc signature are those that `finish` writes. Another's signature is its tool's to check."""
-    head = os.pread(fd, HEADER_ROOM, 0)
+    head = pread(fd, HEADER_ROOM, 0)
     layout = read_layout(head)
     start, length = (_number(head, layout.signature + 8 + at, 4) for at in (0, 4))
     expected = bytearray(head)
     _set_sizes(expected, layout, start, start + length)
     if expected != head or start + length != os.fstat(fd).st_size:
         return False
-    found = os.pread(fd, length, start)
+    found = pread(fd, length, start)
     own = found[_SUPER_BLOB.size + _CODE_DIRECTORY.size :].startswith(_IDENTIFIER)
     return not own or found == _sign(fd, layout, start)
 
@@ -183,7 +185,7 @@ def _sign(fd: int, layout: Layout, limit: int) -> bytes:
 def _page_hashes(fd: int, limit: int) -> Iterator[bytes]:
     chunk = 1024 * _PAGE
     for start in range(0, limit, chunk):
-        data = memoryview(os.pread(fd, min(chunk, limit - start), start))
+        data = memoryview(pread(fd, min(chunk, limit - start), start))
         for at in range(0, len(data), _PAGE):
             yield hashlib.sha256(data[at : at + _PAGE]).digest()
 

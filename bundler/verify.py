@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from bundler.archive import central_directory, local_header
 from bundler.platforms import platform_of
+from bundler.positioned import pread
 from bundler.writer import Progress, stub_sha256
 from runtime.bundle import CHUNK, LAUNCHER, MANIFEST, Bundle, Member
 from runtime.errors import ModelError, QwenfileError
@@ -33,7 +33,7 @@ def verify_bytes(bundle: Bundle, progress: Progress) -> None:
                 _verify_member(bundle, member, progress)
             position = member.offset + member.size
         directory = central_directory((*manifest.members, record), position)
-        found = os.pread(fd, len(directory), position)
+        found = pread(fd, len(directory), position)
         if len(found) < len(directory):
             raise ModelError(
                 f"{bundle.path} is truncated: {bundle.size:,} bytes, {position + len(directory):,} expected",
@@ -68,7 +68,7 @@ def verify_weights_beside(bundle: Bundle, progress: Progress) -> Path:
 def _manifest_record(bundle: Bundle, fd: int) -> Member:
     """The manifest as a member, after comparing it with the CRC-32 in its own ZIP header: all else rests on it."""
     header = bundle.header
-    content = os.pread(fd, header.manifest_size, header.manifest_offset)
+    content = pread(fd, header.manifest_size, header.manifest_offset)
     record = Member(
         name=MANIFEST,
         offset=header.manifest_offset,
@@ -78,7 +78,7 @@ def _manifest_record(bundle: Bundle, fd: int) -> Member:
         crc32=zlib.crc32(content),
     )
     expected = local_header(record)
-    if os.pread(fd, len(expected), record.offset - len(expected)) != expected:
+    if pread(fd, len(expected), record.offset - len(expected)) != expected:
         raise bundle.damaged(record, "its CRC-32 differs")
     return record
 
@@ -93,10 +93,10 @@ def _verify_header(bundle: Bundle, fd: int) -> None:
         launcher_size=launcher.size,
         launcher_sha256=bytes.fromhex(launcher.sha256),
     ).pack()
-    if os.pread(fd, len(expected), bundle.header.position) != expected:
+    if pread(fd, len(expected), bundle.header.position) != expected:
         raise ModelError(f"{bundle.path} has a damaged header in its stub", "copy the file again")
     try:
-        digest = stub_sha256(os.pread(fd, manifest.stub_size, 0), bundle.header, manifest.target)
+        digest = stub_sha256(pread(fd, manifest.stub_size, 0), bundle.header, manifest.target)
     except ValueError as error:
         raise ModelError(f"{bundle.path} has a damaged stub ({error})", "copy the file again") from None
     if digest != manifest.stub_sha256:
@@ -107,9 +107,9 @@ def _verify_gap(bundle: Bundle, fd: int, position: int, member: Member) -> None:
     """Between two members: zeros for alignment, then the local header."""
     expected = local_header(member)
     start = member.offset - len(expected)
-    if start < position or os.pread(fd, len(expected), start) != expected:
+    if start < position or pread(fd, len(expected), start) != expected:
         raise bundle.damaged(member, "its ZIP header differs")
-    if any(os.pread(fd, start - position, position)):
+    if any(pread(fd, start - position, position)):
         raise bundle.damaged(member, "the padding before it is not zero")
 
 

@@ -17,6 +17,7 @@ from typing import Self
 
 from bundler.archive import central_directory, header_size, local_header
 from bundler.platforms import platform_of
+from bundler.positioned import pread, pread_into, pwrite
 from runtime.bundle import ALIGNMENT, CHUNK, HEADER, HEADER_SEARCH, LAUNCHER, MANIFEST, Bundle, Header, Manifest, Member
 from runtime.errors import ModelError, QwenfileError, UsageError
 
@@ -99,7 +100,7 @@ class BundleWriter:
         offset = -(-(self._position + head) // ALIGNMENT) * ALIGNMENT
         sha256, crc32 = self._copy_hashed(source, offset, progress)
         member = Member(name=name, offset=offset, size=length, length=length, sha256=sha256, crc32=crc32)
-        os.pwrite(self._fd, local_header(member), offset - head)
+        pwrite(self._fd, local_header(member), offset - head)
         self._position = offset + length
         self.members.append(member)
         return member
@@ -139,7 +140,7 @@ class BundleWriter:
         self._position, self._header = write_tail(
             self._fd, self._position, self._header, replace(manifest, members=tuple(self.members))
         )
-        os.pwrite(self._fd, self._header.pack(), self._header.position)
+        pwrite(self._fd, self._header.pack(), self._header.position)
         platform = platform_of(manifest.target)
         platform.describe(self._fd, manifest)
         platform.finish(self._fd, self._position)
@@ -151,7 +152,7 @@ class BundleWriter:
     def _write_at(self, data: bytes, position: int) -> None:
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._fd, view, position)
+            written = pwrite(self._fd, view, position)
             position += written
             view = view[written:]
 
@@ -224,7 +225,7 @@ def write_tail(fd: int, position: int, header: Header, manifest: Manifest) -> tu
     )
     directory = offset + len(content)
     tail = local_header(record) + content + central_directory([*manifest.members, record], directory)
-    os.pwrite(fd, tail, position)
+    pwrite(fd, tail, position)
     launcher = manifest.member(LAUNCHER)
     if launcher is None:
         raise ValueError(f"a bundle without {LAUNCHER}")
@@ -243,7 +244,7 @@ def _pieces(fd: int, start: int, size: int) -> Iterator[memoryview]:
     """The bytes [start, start + size) of `fd` through one buffer; each piece is valid until the next."""
     buffer = memoryview(bytearray(min(size, CHUNK)))
     while size:
-        got = os.preadv(fd, [buffer[: min(size, CHUNK)]], start)
+        got = pread_into(fd, buffer[: min(size, CHUNK)], start)
         if not got:
             raise QwenfileError("the part file shrank while it was hashed", "look for another program writing to it")
         yield buffer[:got]
@@ -266,7 +267,7 @@ def _copy_range(source: int, target: int, start: int, to: int, length: int) -> I
                 by_kernel = False
                 continue
         else:
-            got = os.pwrite(target, os.pread(source, min(want, CHUNK), start + done), to + done)
+            got = pwrite(target, pread(source, min(want, CHUNK), start + done), to + done)
         if not got:
             raise ModelError(f"the source ended after {done:,} of {length:,} bytes", "is another program writing it?")
         yield done, got

@@ -1,10 +1,10 @@
 """Windows: a program's file has less than 4 GiB, says in its resources what it is, and signing tools write into its
 headers and behind its end."""
 
-import os
 import struct
 from collections.abc import Iterator
 
+from bundler.positioned import pread, pwrite
 from runtime.bundle import Manifest
 
 TARGETS: tuple[str, ...] = ("windows-x86_64",)
@@ -43,14 +43,14 @@ def describe(fd: int, manifest: Manifest) -> None:
     kind = (manifest.model or {}).get("quantization")
     product = f"{manifest.name} ({kind}), made with qwenfile" if kind else "qwenfile"
     texts = {"FileDescription": manifest.name, "ProductName": product, "ProductVersion": manifest.qwenfile}
-    stub = os.pread(fd, manifest.stub_size, 0)
+    stub = pread(fd, manifest.stub_size, 0)
     for key, text in texts.items():
         for start, value, end in _text_places(stub, key):
             room = (end - value) // 2 - 1
             units = text.encode("utf-16-le")[: 2 * room]
             units = units.decode("utf-16-le", "ignore").encode("utf-16-le")  # no half of a character at the end
-            os.pwrite(fd, (len(units) // 2 + 1).to_bytes(2, "little"), start + 2)
-            os.pwrite(fd, units.ljust(end - value, b"\0"), value)
+            pwrite(fd, (len(units) // 2 + 1).to_bytes(2, "little"), start + 2)
+            pwrite(fd, units.ljust(end - value, b"\0"), value)
 
 
 def _written_by_signing(start: bytes) -> tuple[tuple[int, int], ...]:
@@ -65,8 +65,8 @@ def _written_by_signing(start: bytes) -> tuple[tuple[int, int], ...]:
 
 def finish(fd: int, end: int) -> None:
     """What was changed is no longer signed."""
-    for position, size in _written_by_signing(os.pread(fd, 4096, 0)):
-        os.pwrite(fd, bytes(size), position)
+    for position, size in _written_by_signing(pread(fd, 4096, 0)):
+        pwrite(fd, bytes(size), position)
 
 
 def is_intact(fd: int) -> bool:
