@@ -74,6 +74,31 @@ def test_sampling_follows_the_mode_of_the_turn() -> None:
     assert kwargs == [True, True, True, True, False]
 
 
+def test_the_next_turn_of_think_on_does_not_follow_an_earlier_switch() -> None:
+    chat, _, paper = chat_with([Content("a"), end()])
+    chat.handle("hi /no_think")
+    chat.handle("/show")
+    assert paper.lines[-1].startswith("shows the next turn, not thinking:")
+    chat.handle("/think on")
+    chat.handle("/show")
+    assert paper.lines[-1].startswith("shows the next turn, thinking:")
+    chat.handle("/set top_p default")
+    assert paper.lines[-1] == "shows top_p is 0.95"
+
+
+def test_the_engine_counts_only_what_may_not_fit() -> None:
+    """After a turn its tokens are known; a token has a byte at least."""
+    counted: list[int] = []
+    known = end(prompt_tokens=900, completion_tokens=50)
+    chat, script, _ = chat_with([Content("a"), known], [Content("b"), known], [Content("c"), known], size=1024)
+    script.count = lambda messages, request: counted.append(len(messages)) or 950  # type: ignore[method-assign,func-returns-value]
+    chat.handle("x" * 500)
+    chat.handle("short")
+    assert counted == []
+    chat.handle("y" * 100)
+    assert counted == [5]
+
+
 def test_flags_beat_the_preset() -> None:
     chat, _, _ = chat_with(sampling={"temperature": 0.0, "seed": 7}, thinking=False, predict=5, stop=("x",))
     assert chat.request() == {
@@ -152,8 +177,10 @@ def test_context_system_and_clear() -> None:
     assert paper.lines[-1] == "tells Be brief."
     chat.handle("/system Be long.")
     assert chat.messages()[0] == {"role": "system", "content": "Be long."}
+    earlier = chat.conversation
     chat.handle("/clear")
     assert chat.messages() == [{"role": "system", "content": "Be long."}]
+    assert len(earlier.turns) == 2  # as it was kept
 
 
 def test_empty_lines_are_nothing() -> None:

@@ -195,3 +195,18 @@ def test_a_signal_waits_for_the_end_of_what_is_undivided() -> None:
     assert steps == ["done"] * 3
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_gone_ends_the_program_unless_nohup_wants_otherwise(ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        signals.own_signals()
+        if ignored:
+            signal.raise_signal(signal.SIGHUP)
+        else:
+            with pytest.raises(signals.Terminated) as end:
+                signal.raise_signal(signal.SIGHUP)
+            assert end.value.number == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, before)

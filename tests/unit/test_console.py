@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from launcher.console import Console, harmless
+from launcher.console import Console, between_words, harmless
 from launcher.pastes import is_open, unquote
 
 
@@ -49,7 +49,37 @@ def test_colour_needs_a_terminal_that_wants_it() -> None:
     assert console(Terminal(), TERM="xterm").colour
     assert not console(io.StringIO(), TERM="xterm").colour
     assert not console(Terminal(), TERM="xterm", NO_COLOR="1").colour
-    assert not console(Terminal(), TERM="dumb").colour
+    for name in ("dumb", "unknown", "vt100", "vt220", "xterm-mono", "linux-m"):
+        assert not console(Terminal(), TERM=name).colour, name
+    assert not console(Terminal()).colour
+
+
+HELP = "  /stats                tokens, their rate, first token, reuse of the cache"
+TABLE = "  files        1,234 (a.txt, b.txt, something long.txt, more.txt)"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "expected"),
+    [
+        (HELP, 80, HELP),
+        (HELP, 40, "  /stats\n      tokens, their rate, first token,\n      reuse of the cache"),
+        (
+            TABLE,
+            40,
+            "  files        1,234 (a.txt, b.txt,\n               something long.txt,\n               more.txt)",
+        ),
+        (" " * 24 + "the explanation of a command", 40, "      the explanation of a command"),
+        ("qwen3: there is no such thing here", 20, "qwen3: there is no\nsuch thing here"),
+        ("  start with -c 8192 for more", 20, "  start with -c 8192\n  for more".replace("-c 8192\n  ", "-c\n  8192 ")),
+        ("see /a/path/that/is/longer/than/the/line here", 20, "see\n/a/path/that/is/longer/than/the/line\nhere"),
+        ("汉字汉字 汉字汉字 汉字汉字", 20, "汉字汉字 汉字汉字\n汉字汉字"),
+        ("short\n\n  two  columns", 20, "short\n\n  two  columns"),
+        ("", 40, ""),
+    ],
+)
+def test_lines_are_broken_between_words_and_columns_stay(text: str, columns: int, expected: str) -> None:
+    assert between_words(text, columns) == expected
+    assert "".join(between_words(text, columns).split()) == "".join(text.split())
 
 
 def test_complaints_are_one_line_under_the_programs_name() -> None:
