@@ -24,7 +24,7 @@ _THINKING_ROWS = 5
 _LAST_THOUGHTS = 2_000  # characters that fill more than those rows
 # Terminals take at least this much for the clipboard; xterm's own limit is higher.
 _CLIPBOARD = 74_994
-_EDITORS = ("nano", "vim", "vi", "emacs")
+_EDITORS = ("nano", "vim", "vi", "emacs", "notepad")
 
 
 def make(console: Console, *, ascii_only: bool) -> "TerminalUI":

@@ -248,6 +248,13 @@ public:
         Server::set_default_headers(std::move(headers));
     }
 
+#if defined(_WIN32)
+    // SO_REUSEADDR, which upstream sets, lets two programs have one port there.
+    void set_socket_options(SocketOptions) {
+        Server::set_socket_options([](socket_t sock) { set_socket_opt(sock, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1); });
+    }
+#endif
+
     void Get(const std::string & pattern, Handler handler) {
         if (string_ends_with(pattern, "/props")) {
             handler = [next = std::move(handler)](const Request & req, Response & res) {
