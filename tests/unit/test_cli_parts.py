@@ -197,6 +197,7 @@ def test_a_signal_waits_for_the_end_of_what_is_undivided() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signal")
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_terminal_that_is_gone_ends_the_program_unless_nohup_wants_otherwise(ignored: bool) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
