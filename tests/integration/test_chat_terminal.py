@@ -1,5 +1,6 @@
 """The chat's prompt in a real pseudo-terminal, on a real bundle: keys, lines, history, leaving."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -94,29 +95,29 @@ def test_a_paste_of_several_lines_waits_for_enter(chat: Terminal) -> None:
     assert chat.prompts() == 1
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ("\x1b[1;5D" "X", "one two Xthree"),  # Ctrl-Left
-        ("\x1b[1;5D" "\x1b[1;5D" "X", "one Xtwo three"),
-        ("\x01" "\x1b[1;5C" "X", "oneX two three"),  # Ctrl-A, Ctrl-Right
-        ("\x1b[1;3D" "X", "one two Xthree"),  # Alt-Left
-        ("\x01" "\x1b[1;3C" "X", "oneX two three"),  # Alt-Right
-        ("\x1bb" "\x1bb" "X", "one Xtwo three"),  # Alt-B
-        ("\x01" "\x1bf" "\x1bf" "X", "one twoX three"),  # Alt-F
-        ("\x17" "X", "one two X"),  # Ctrl-W
-        ("\x01" "\x1bd" "X", "X two three"),  # Alt-D
-        ("\x01" "\x05" "X", "one two threeX"),  # Ctrl-E
-        ("\x1b[D" "\x1b[D" "X", "one two thrXee"),  # Left
-        ("\x1b[H" "X" "\x1b[F" "Y", "Xone two threeY"),  # Home, End
-        ("\x1b\x7f" "X", "one two X"),  # Alt-Backspace
-    ],
-)  # fmt: skip
-def test_motions_by_words_and_letters(chat: Terminal, keys: str, expected: str) -> None:
-    chat.type("one two three")
-    chat.wait_for(r">>> one two three$")
-    chat.type(keys)
-    chat.wait_for(rf">>> {expected}$")
+def test_motions_by_words_and_letters(chat: Terminal) -> None:
+    motions = {
+        "Ctrl-Left": ("\x1b[1;5D", "one two |three"),
+        "Ctrl-Left twice": ("\x1b[1;5D" * 2, "one |two three"),
+        "Ctrl-A, Ctrl-Right": ("\x01\x1b[1;5C", "one| two three"),
+        "Alt-Left": ("\x1b[1;3D", "one two |three"),
+        "Ctrl-A, Alt-Right": ("\x01\x1b[1;3C", "one| two three"),
+        "Alt-B twice": ("\x1bb" * 2, "one |two three"),
+        "Ctrl-A, Alt-F twice": ("\x01" + "\x1bf" * 2, "one two| three"),
+        "Ctrl-W": ("\x17", "one two |"),
+        "Alt-Backspace": ("\x1b\x7f", "one two |"),
+        "Ctrl-A, Alt-D": ("\x01\x1bd", "| two three"),
+        "Left twice": ("\x1b[D" * 2, "one two thr|ee"),
+        "Home": ("\x1b[H", "|one two three"),
+        "Home, End": ("\x1b[H\x1b[F", "one two three|"),
+    }
+    for keys, expected in motions.values():
+        chat.type("one two three")
+        chat.wait_for(r">>> one two three$")
+        chat.type(keys + "|")  # the letter shows where the cursor stands
+        chat.wait_for(rf">>> {re.escape(expected)}$")
+        chat.type(CTRL_C)
+        chat.wait_for(r">>>$")
 
 
 def test_tab_completes_commands_and_their_words(chat: Terminal) -> None:
