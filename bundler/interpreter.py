@@ -72,7 +72,10 @@ def interpreter(cache: Path, target: str, folder: Path | None) -> Interpreter:
         if "host" not in facts:
             return _runnable(folder, version, facts)
         host = folder.parent / str(facts["host"])
-        base = _runnable(host, version, json.loads((host / "python.json").read_text()))
+        host_facts = json.loads((host / "python.json").read_text())
+        if host_facts["version"] != version:
+            raise ValueError(f"{host.name} is {host_facts['version']}, this {version}")
+        base = _runnable(host, version, host_facts)
     except (OSError, ValueError, KeyError) as error:
         raise QwenfileError(f"{folder} holds no Python to freeze ({error})", remedy) from None
     path = {"PATH": f"{folder / 'tools'}:/usr/local/bin:/usr/bin:/bin"}
