@@ -83,8 +83,10 @@ def test_sampling_follows_the_mode_of_the_turn(open_chat: Chats) -> None:
     assert re.search(direct, it.ask("/show"))
 
 
-def test_statistics_and_the_cache(chat: Terminal) -> None:
+@pytest.mark.parametrize("mode", ["--nothink", "--think"])
+def test_statistics_and_the_cache(open_chat: Chats, mode: str) -> None:
     """Turn n reads its own tokens only: all that came before is in the engine's cache."""
+    chat = open_chat(mode)
     read, known = [], []
     for question in ("My name is Ada.", "What is the capital of France?", "What is my name?", "Hello!"):
         chat.ask(question)
@@ -99,6 +101,7 @@ def test_statistics_and_the_cache(chat: Terminal) -> None:
 
 
 def test_conversations_are_kept(open_chat: Chats, home: Path, chat: Terminal) -> None:
+    assert "there is no conversation to resume" in open_chat(*DIRECT, "--resume", HOME=str(home / "other")).text
     chat.ask("My name is Ada.")
     chat.ask("/save greetings")
     assert re.search(r"\* greetings .* 1 turn", chat.ask("/sessions"))

@@ -10,19 +10,20 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import TIMEOUT, Chats, Runner
-from tests.integration.terminal import BEGINNING, CTRL_C, CTRL_D, DIRECT, Terminal, flat
+from tests.integration.terminal import BEGINNING, CTRL_C, CTRL_D, DIRECT, ENTER, Terminal, flat
 
 
 def test_reading_a_long_prompt_is_shown_and_can_be_stopped(open_chat: Chats) -> None:
-    it = open_chat(*DIRECT, "-b", "16", "-ub", "16")
-    it.type("\x1b[200~" + "word " * 3000 + "\x1b[201~\r")
-    it.wait_for(r"reading [\d,]+ of 3,\d\d\d tokens \(\d+ %\), [\d,]+ tokens/s")
-    it.type(CTRL_C)
-    it.wait_for(r"\[interrupted\].*\n>>>$")
-    assert "reading" not in it.text  # the line made way
-    assert "0 turns" in it.ask("/context")
-    assert it.ask("/retry")
-    assert "1 turn" in it.ask("/context")
+    it = open_chat(*DIRECT, "-c", "32768", "-b", "16", "-ub", "16")
+    it.type("\x1b[200~" + "word " * 20_000 + "\x1b[201~")
+    for enter in (ENTER, "/retry" + ENTER):
+        start = len(it.text)
+        it.type(enter)
+        it.wait_for(r"reading [\d,]+ of 20,\d\d\d tokens \(\d+ %\), [\d,]+ tokens/s", after=start)
+        it.type(CTRL_C)
+        it.wait_for(r"\[interrupted\].*\n>>>$", after=start)
+        assert "reading" not in it.text  # the line made way
+        assert "0 turns" in it.ask("/context")
 
 
 def test_a_stopped_answer_is_in_the_conversation(endless: Terminal, home: Path) -> None:
