@@ -26,8 +26,10 @@ _NEARLY_FULL = 0.85
 
 @dataclass(kw_only=True)
 class Statistics:
-    """What the last turn and the whole session cost. `first_token_ms`: from Enter to the first token, milliseconds."""
+    """What the last turn and the whole session cost. `first_token_ms`: from Enter to the first token, milliseconds;
+    `computing`: what computes, in words."""
 
+    computing: str = ""
     last: Finished | None = None
     session: Timings = field(default_factory=Timings)
     turns: int = 0
@@ -51,7 +53,6 @@ class Chat:
         *,
         archive: "Archive | None" = None,
         door: Door | None = None,
-        computing: str = "",
     ) -> None:
         self.model = model
         self.ui = ui
@@ -61,7 +62,6 @@ class Chat:
         self.door = door
         self.conversation = Conversation(system=settings.options.system or "")
         self.statistics = Statistics()
-        self.computing = computing  # what computes, in words
         self.pending: Turn | None = None
         self._measured: tuple[list[Message], int] = [], 0  # a beginning of the conversation, and its tokens at most
         self._warned_greedy = False

@@ -88,8 +88,8 @@ def _open_chat(
         size,
         archive=archive,
         door=door,
-        computing=computing(session.layers(), options),
     )
+    chat.statistics.computing = computing(session.layers(), options)
     if options.logo:
         console.say(banner(options, place.bundle.manifest, session, chat.used(), size))
     for notice in notices:

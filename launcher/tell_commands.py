@@ -22,7 +22,7 @@ _LISTED = 20
 def stats(chat: "Chat", _argument: str) -> None:
     numbers = chat.statistics
     if numbers.last is None:
-        chat.ui.show("no turn so far" + (f"\ncomputed by {chat.computing}" if chat.computing else ""))
+        chat.ui.show("no turn so far" + (f"\ncomputed by {numbers.computing}" if numbers.computing else ""))
         return
     lines = ["last turn", *_costs(numbers.last.timings)]
     if numbers.first_token_ms:
@@ -31,8 +31,8 @@ def stats(chat: "Chat", _argument: str) -> None:
         lines += [f"session, {numbers.turns} turns", *_costs(numbers.session)]
         middle = sorted(numbers.first_token_ms)[len(numbers.first_token_ms) // 2]
         lines.append(f"  first token after {middle / 1000:.2f} s (median)")
-    if chat.computing:
-        lines.append(f"computed by {chat.computing}")
+    if numbers.computing:
+        lines.append(f"computed by {numbers.computing}")
     chat.ui.show("\n".join(lines))
 
 
