@@ -1,14 +1,15 @@
-"""Run the stages of demo.py and test.py one after the other: number, elapsed time, output to a log a failure names.
+"""Run programs with their output in a log and their last line on the screen; the stages of demo.py and test.py.
 
-Standard library only: it runs before the virtual environment exists.
+Standard library only: it runs before the virtual environment exists. `steps` builds on it.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 Command = Sequence[str | Path]
@@ -47,10 +48,8 @@ class Stages:
         log = self.logs / f"{name.replace(' ', '-')}.log"
 
         def work() -> str:
-            with log.open("wb") as output:
-                code = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-                ).returncode
+            log.unlink(missing_ok=True)
+            code = run_logged(command, log)
             lines = [line for line in _tail(log) if line.strip()]
             if code:
                 shown = "".join(f"\n    {line}" for line in lines[-12:])
@@ -65,21 +64,36 @@ class Stages:
         label = f"[{self.number}/{self.total}] {name}"
         start = time.monotonic()
         _say(f"{label} ...")
-        done = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(label, start, log, done), daemon=True)
-        watcher.start()
-        try:
+        with watched(label, log):
             note = work()
-        finally:
-            done.set()
-            watcher.join()
         _say(f"{label}: {time.monotonic() - start:.1f} s{'  ' + note if note else ''}")
         return note
 
 
-def _watch(label: str, start: float, log: Path | None, done: threading.Event) -> None:
+def run_logged(command: Command, log: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
+    """Run a program, its output at the end of a log; returns its exit code."""
+    with log.open("ab") as output:
+        return subprocess.run(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
+
+
+@contextlib.contextmanager
+def watched(label: str, log: Path | None) -> Iterator[None]:
+    """What happens inside is shown by its time and the log's last line."""
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(label, log, done), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _watch(label: str, log: Path | None, done: threading.Event) -> None:
     """A line that lives on a terminal; a sign of life every minute elsewhere."""
-    terminal = sys.stderr.isatty()
+    start, terminal = time.monotonic(), sys.stderr.isatty()
     while not done.wait(1 if terminal else 60):
         last = next((line.strip() for line in reversed(_tail(log)) if line.strip()), "") if log else ""
         line = f"{label}: {time.monotonic() - start:.0f} s  {last[:80]}"

@@ -6,14 +6,14 @@ Only build scripts may import it.
 import contextlib
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
-_NINJA = re.compile(r"\[(\d+)/(\d+)\]")
+from stages import run_logged, watched
+
+_ERROR = re.compile(r"\berror: |Error: |npm error ")
 
 
 class StepError(Exception):
@@ -23,58 +23,34 @@ class StepError(Exception):
 class Steps:
     """Runs the steps of one build: `say` what happens, `run` programs with their output in the log."""
 
-    def __init__(self, log: Path, stream: TextIO = sys.stderr, name: str = "engine") -> None:
+    def __init__(self, log: Path, name: str = "engine") -> None:
         self.log = log
         self._name = name
-        self._stream = stream
         self._start = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("", encoding="utf-8")
 
     def say(self, text: str) -> None:
         seconds = int(time.monotonic() - self._start)
-        print(f"{self._name}: {text} [{seconds // 60}:{seconds % 60:02d}]", file=self._stream, flush=True)
+        print(f"{self._name}: {text} [{seconds // 60}:{seconds % 60:02d}]", file=sys.stderr, flush=True)
 
     def run(self, what: str, command: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> None:
-        """Run `command`; show ninja's progress. Raises StepError with the log's path and the last error line."""
+        """Run `command`, shown by its last line. Raises StepError with the log's path and the line that says most."""
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"\n$ {' '.join(str(part) for part in command)}\n")
-            log.flush()
-            with subprocess.Popen(
-                [str(part) for part in command],
-                cwd=cwd,
-                env=dict(env),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                encoding="utf-8",
-                errors="replace",
-            ) as process:
-                assert process.stdout is not None
-                tail = self._follow(what, process.stdout, log)
-        if process.returncode != 0:
-            raise StepError(f"{what} failed (exit {process.returncode}): {tail}; the whole output is in {self.log}")
+        start = self.log.stat().st_size
+        with watched(f"{self._name}: {what}", self.log):
+            code = run_logged(command, self.log, cwd, env)
+        if code:
+            reason = self._reason(start)
+            raise StepError(f"{what} failed (exit {code}): {reason}; the whole output is in {self.log}")
 
-    def _follow(self, what: str, output: TextIO, log: TextIO) -> str:
-        """Copy the output to the log; return the line that most likely says what went wrong."""
-        last, error, shown = "", "", time.monotonic()
-        for line in output:
-            log.write(line)
-            last = line.strip() or last
-            if not error and re.search(r"\berror: |Error: |npm error ", line):
-                error = line.strip()
-            at = _NINJA.match(line)
-            pause = 0.2 if self._stream.isatty() else 30.0
-            if at and time.monotonic() - shown >= pause:
-                shown = time.monotonic()
-                if self._stream.isatty():
-                    self._stream.write(f"\r{self._name}: {what}, {at[1]} of {at[2]} ")
-                    self._stream.flush()
-                else:
-                    self.say(f"{what}, {at[1]} of {at[2]}")
-        if self._stream.isatty():
-            self._stream.write("\r\x1b[K")
-        return error or last
+    def _reason(self, start: int) -> str:
+        """The log's first line from byte `start` on that speaks of an error, or else its last."""
+        with self.log.open("rb") as log:
+            log.seek(start)
+            lines = [line.decode(errors="replace").strip() for line in log if line.strip()]
+        return next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "")
 
 
 @contextlib.contextmanager
