@@ -194,11 +194,18 @@ class Painter:
         self._console.draw(out)
 
 
-def import_painting() -> None:
-    """Import what the first painting needs; on a thread, while the person types."""
-    import rich.console
-    import rich.text
+class _Nobody(io.StringIO):
+    """A terminal that nobody sees."""
 
-    import launcher.markdown
+    def isatty(self) -> bool:
+        return True
 
-    del rich, launcher
+
+def warm_up() -> None:
+    """Import what painting needs, and paint once, which makes what rich and Markdown's parser keep for later: else the
+    first token would wait for that. On a thread, while the person types."""
+    painter = Painter(Console(stdin=_Nobody(), stdout=_Nobody(), stderr=_Nobody(), env={"TERM": "xterm"}))
+    painter.dim("thinking")
+    painter.fix()
+    painter.markdown("A **bold** word and `code`")
+    painter.end()

@@ -34,7 +34,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
     options = replace(options, system=system_prompt(options), system_file=None)
     notices: list[str] = []  # for below the banner
     with keys_unseen(), Session.start(options, place, tell=notices.append) as session:
-        from launcher.painter import import_painting
+        from launcher.painter import warm_up
         from launcher.pastes import Pastes
         from launcher.prompt import history, prompt_session
 
@@ -45,7 +45,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         past = history(file, lambda reason: console.complain(f"your input's history is not kept: {reason}"))
         prompt = prompt_session(past, pastes, archive.names if archive else list, colour=console.colour)
         chat = _open_chat(options, place, console, session, archive, notices)
-        threading.Thread(target=import_painting, daemon=True).start()
+        threading.Thread(target=warm_up, daemon=True).start()
         _talk(chat, prompt, pastes, session, console)
     return 0
 

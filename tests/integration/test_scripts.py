@@ -39,6 +39,22 @@ def test_a_failed_stage_names_its_log_and_shows_its_end(run: Runner, tmp_path: P
     assert "the reason" in (tmp_path / "cache/logs/second.log").read_text()
 
 
+def test_a_failed_step_names_its_log_and_the_line_that_says_most(run: Runner, tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from steps import StepError, Steps\n"
+        "steps = Steps(Path('build.log'))\n"
+        "steps.run('the first', ['echo', 'an error: of another step'], Path(), os.environ)\n"
+        "compile = ['sh', '-c', 'echo x.c:1: error: no; echo stopped; exit 3']\n"
+        "try: steps.run('the compiler', compile, Path(), os.environ)\n"
+        "except StepError as error: sys.exit(str(error))\n"
+    )
+    done = run(sys.executable, "-c", script, cwd=tmp_path, PYTHONPATH=str(SCRIPTS))
+    assert done.err.splitlines() == ["the compiler failed (exit 3): x.c:1: error: no; the whole output is in build.log"]
+    assert "stopped" in (tmp_path / "build.log").read_text()
+
+
 @pytest.mark.parametrize("changes", [{}, {"XDG_CACHE_HOME": "/xdg"}, {"QWENFILE_BUILD_CACHE": "/given"}])
 def test_scripts_and_packages_agree_on_the_build_cache(run: Runner, tmp_path: Path, changes: dict[str, str]) -> None:
     """The scripts cannot import runtime.paths before there is an environment, so they have a copy of its rule."""
