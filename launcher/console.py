@@ -4,6 +4,7 @@ Imported by the launcher only. stdout carries the answer and nothing else; every
 """
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -155,6 +156,8 @@ class Console:
         except BrokenPipeError:
             raise
         except OSError as error:
+            if os.name == "nt" and error.errno == errno.EINVAL:  # what Windows says of a pipe that nobody reads
+                raise BrokenPipeError from None
             forget_stdout()  # else the interpreter tries, and complains, once more
             raise QwenfileError(f"the answer cannot be written: {(error.strerror or str(error)).lower()}") from None
 
