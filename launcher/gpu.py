@@ -63,17 +63,19 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The devices to use, none for the processor alone; `notice`: what to tell about it, in one line."""
+    """The devices to use, none for the processor alone; `notice`: what to tell about it, in one line. `given_up`: a
+    backend is loaded and must not be used."""
 
     wish: Wish
     devices: tuple[Device, ...] = ()
     notice: str = ""
+    given_up: bool = False
 
     @property
     def args(self) -> tuple[str, ...]:
         """The engine's arguments."""
         if not self.devices:
-            return ()
+            return ("--device", "none") if self.given_up else ()
         args = ("--device", ",".join(device.name for device in self.devices))
         return (*args, "-ngl", self.wish.layers) if self.wish.layers else args
 

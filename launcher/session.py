@@ -200,7 +200,7 @@ class Session:
             return False
         names = ", ".join(device.name for device in choice.devices)
         self._tell(f"computing on the CPU: {names} failed: {error}")
-        self._plan = replace(self._plan, choice=replace(choice, devices=()))
+        self._plan = replace(self._plan, choice=replace(choice, devices=(), given_up=True))
         if (host := self._plan.listen.host).endswith(".sock"):
             Path(host).unlink(missing_ok=True)  # the engine leaves it, and cannot bind where one is
         self._begin()

@@ -115,6 +115,7 @@ def test_backends_are_found_by_their_files(tmp_path: Path) -> None:
 
 def test_the_engine_gets_devices_and_layers() -> None:
     assert Choice(wish=wish(gpu_layers="9")).args == ()
+    assert Choice(wish=wish(), given_up=True).args == ("--device", "none")
     both = (device("Vulkan0"), device("Vulkan1"))
     assert Choice(wish=wish(), devices=both).args == ("--device", "Vulkan0,Vulkan1")
     assert Choice(wish=wish(gpu_layers="9"), devices=both[:1]).args == ("--device", "Vulkan0", "-ngl", "9")
