@@ -16,6 +16,7 @@ import pytest
 from tests.integration.clients import environment, run_client
 from tests.integration.conftest import ROOT, TIMEOUT, Runner, succeed
 from tests.integration.server import Server
+from tests.integration.terminal import ENTER, Terminal
 from tests.integration.windows import WINE, needs_wine, wine_environment
 
 TARGET = "windows-x86_64"
@@ -164,6 +165,26 @@ def test_a_chat_reads_from_a_pipe(wine: Runner, command: Path) -> None:
     assert (told.code, told.out) == (0, ANSWER)
 
 
+def test_a_chat_at_a_terminal(wine: Runner, exe: Path, tmp_path: Path) -> None:
+    env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}", "LOCALAPPDATA": f"Z:{tmp_path}"}
+    chat = Terminal([WINE, exe, "-t", "1", "--temp", "0", "--nothink"], env)
+    chat.wait_for(r">>> *$")
+    chat.enter(QUESTION)
+    chat.wait_for(r"capital of France is Paris\..*>>> *$")
+    chat.enter("My name is Ada.")
+    chat.wait_for(r"Nice to meet you, Ada!.*>>> *$")
+    chat.enter("/exit")
+    assert chat.end() == 0
+
+
+def test_a_window_of_its_own_stays_open_after_an_error(wine: Runner, exe: Path) -> None:
+    """As after a double-click: nobody else is at the console."""
+    window = Terminal([WINE, exe, "--cli", "-p", " "], wine.env)
+    window.wait_for("prompt is empty.*Press Enter to close this window")
+    window.type(ENTER)
+    assert window.end() == 2
+
+
 def test_starts_at_once_do_not_disturb_each_other(wine: Runner, command: Path, tmp_path: Path) -> None:
     env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}/new"}
     asked = [
@@ -228,7 +249,7 @@ def test_a_signed_bundle_runs_and_verifies(run: Runner, wine: Runner, exe: Path,
     assert wine(WINE, signed, *STEADY, "-p", QUESTION).out == ANSWER
     succeed(run.qwenfile("args", signed, "--set", "--temp 0"), ["args"])
     assert run.qwenfile("verify", signed).code == 0
-    assert "No signature found" in run("osslsigncode", "verify", "-in", signed).out
+    assert "No signature found" in run("osslsigncode", "verify", "-in", signed).err
 
 
 @needs_osslsigncode

@@ -71,13 +71,10 @@ static const wchar_t *plain(const wchar_t *path) {
  * DAMAGED when the copy in the cache is to blame. */
 static enum result run(const wchar_t *root, const struct launcher *launcher, int *code) {
     static wchar_t path[MAX_PATH_LENGTH];
-    STARTUPINFOW start;
+    STARTUPINFOW start = {.cb = sizeof start, .dwFlags = STARTF_USESTDHANDLES};
     PROCESS_INFORMATION process;
     DWORD result;
     _snwprintf(path, MAX_PATH_LENGTH, L"%ls%hs\\launcher.exe", root, launcher->folder);
-    GetStartupInfoW(&start); /* the same window and, for console handles, the same streams */
-    start.lpReserved2 = NULL, start.cbReserved2 = 0;
-    start.dwFlags |= STARTF_USESTDHANDLES;
     start.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
     start.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
     start.hStdError = GetStdHandle(STD_ERROR_HANDLE);
