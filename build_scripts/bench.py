@@ -216,29 +216,36 @@ def speed_rows(bench: Bench) -> Iterator[Row]:
         yield Row(name=name, unit="tokens/s", ours=ours, bare=bare, target=0.98, higher=True)
 
 
+def row_batches() -> Iterator[list[dict[str, object]]]:
+    """Rows without end, `ROWS` at a time, each another one: a server that has answered one before remembers it."""
+    for first in itertools.count(0, ROWS):
+        yield [
+            {"messages": [{"role": "user", "content": f"Tell me about the number {first + number}."}], "max_tokens": 8,
+             "ignore_eos": True, **SAMPLING}
+            for number in range(ROWS)
+        ]  # fmt: skip
+
+
 def rows_row(bench: Bench, work: Path) -> Row:
     """Many short rows: ours from the process's start to its end, the bare server, which runs already, for as long as
     as many clients as it has slots ask it the same."""
-    rows: list[dict[str, object]] = [
-        {"messages": [{"role": "user", "content": f"Tell me about the number {number}."}], "max_tokens": 8,
-         "temperature": 0, "ignore_eos": True}
-        for number in range(ROWS)
-    ]  # fmt: skip
     file = work / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    slots = ("--parallel", str(SLOTS), "-t", str(bench.threads), *bench.gpu)
+    slots = ("--parallel", str(SLOTS), "-t", str(bench.threads))
     each = 512  # tokens of context for every slot
+    our_rows, bare_rows = row_batches(), row_batches()
 
     def ours() -> float:
-        command = [bench.bundle, "--cli", "--jsonl", file, *slots, *bench.ours_only, "-c", str(each)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in next(our_rows)))
+        command = [bench.bundle, "--cli", "--jsonl", file, *slots, "-c", str(each)]
         return ROWS / wall(command)
 
     server = Server(
-        [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", *bench.fit, *slots, "-c", str(SLOTS * each)]
+        [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", "--fit", "off", *slots, "-c", str(SLOTS * each)]
     )
     plain = {"chat_template_kwargs": {"enable_thinking": False}}
 
     def bare() -> float:
+        rows = next(bare_rows)
         start = time.perf_counter()
         with ThreadPoolExecutor(SLOTS) as pool:
             list(pool.map(lambda row: server.post("/v1/chat/completions", {**row, **plain}), rows))
