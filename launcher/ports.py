@@ -36,6 +36,8 @@ def unix_sockets(hosts: str) -> Iterator[None]:
     A socket whose server is gone is removed; a living one, or a file that is none, raises ListenError.
     """
     paths = [Path(host) for host in hosts.split(",") if host.endswith(".sock")]
+    if paths and not hasattr(socket, "AF_UNIX"):
+        raise ListenError("there are no Unix sockets on Windows", "listen on an address, such as --host 127.0.0.1")
     for path in paths:
         if path.is_socket():
             _check_abandoned(path)

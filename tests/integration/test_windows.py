@@ -104,12 +104,14 @@ def test_text_of_all_scripts_goes_through(wine: Runner, command: Path, tmp_path:
         (("-p", "x", "--tempp", "1"), 2, "did you mean --temp"),
         (("-p", "x", "-m", r"C:\nowhere\model.gguf"), 3, "cannot read the model"),
         (("-p", "word " * 6000), 4, "the context holds 4,096"),
+        (("--server", "--host", "x.sock"), 5, "no Unix sockets"),
     ],
 )
 def test_mistakes_are_one_line_and_their_exit_code(
     wine: Runner, command: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    told = wine(command, *STEADY, *arguments)
+    face = ("--cli", "-t", "1") if "--server" not in arguments else ()
+    told = wine(command, *face, *arguments)
     assert (told.code, told.out) == (code, "")
     assert words in told.one_line
     assert told.one_line.startswith("qwen3 演示: ")
