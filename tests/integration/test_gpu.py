@@ -138,7 +138,7 @@ def test_the_server_says_what_computes(run: Runner, demo_bundle: Path, f32: Path
 def test_devices_are_listed_with_driver_and_memory(run: Runner, demo_bundle: Path, lavapipe: dict[str, str]) -> None:
     rows = succeed(run(demo_bundle, "--list-devices", **lavapipe), ["--list-devices"]).out.splitlines()
     assert [row.split()[:3] for row in rows] == [["CPU", "cpu", "CPU"], ["Vulkan0", "gpu", "Vulkan"]]
-    assert re.search(r"\d+\.\d of \d+\.\d GiB free  llvmpipe .*, llvmpipe Mesa \d+\.", rows[1])
+    assert re.search(r"\d+\.\d of \d+\.\d GiB free +llvmpipe .*, llvmpipe Mesa \d+\.", rows[1])
 
 
 BROKEN = [
