@@ -10,7 +10,6 @@ import json
 import os
 import select
 import socket
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -187,42 +186,32 @@ class Client:
         return _completion_events(self._stream("/completion", {**fields, "prompt": prompt, "stream": True}))
 
     def read_ahead(self, prompt: str) -> Callable[[], None]:
-        """Let the engine read a prompt into its cache, on a thread; returns what stops that. Raises no errors."""
+        """Let the engine read a prompt into its cache; returns what stops that. Raises no errors.
+
+        Nobody waits for the answer: some hundred bytes for each batch of tokens, which may lie in the socket.
+        """
         body = {"prompt": prompt, "n_predict": 0, "stream": True, "return_progress": True}
         connection = self._connection()
-
-        def read() -> None:
-            refused = (OSError, http.client.HTTPException, QwenfileError, ValueError, AttributeError)
-            with contextlib.suppress(*refused), self._send(connection, "POST", "/completion", body) as response:
-                while response.read1(_PIECE):
-                    pass
-            connection.close()
-
-        def stop() -> None:
-            with contextlib.suppress(OSError, AttributeError):  # its other end is closed, or our own
-                connection.sock.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-        thread = threading.Thread(target=read, daemon=True)
-        with contextlib.suppress(OSError):
-            connection.connect()  # before the thread starts, so that there is something to stop
-            thread.start()
-            return stop
-        return lambda: None
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request(
+                "POST", "/completion", json.dumps(body).encode(), {**self._headers(), "Connection": "close"}
+            )
+        return connection.close
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.socket_path:
             return _UnixConnection(self.socket_path)
         return _PortConnection(self.host, self.port)
 
+    def _headers(self) -> dict[str, str]:
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {"Content-Type": "application/json", **key}
+
     def _send(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None
     ) -> http.client.HTTPResponse:
-        headers = {"Content-Type": "application/json"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
         data = None if body is None else json.dumps(body).encode()
-        connection.request(method, path, data, headers)
+        connection.request(method, path, data, self._headers())
         response = connection.getresponse()
         if response.status != http.client.OK:
             raise _refusal(response.status, response.read())

@@ -48,7 +48,7 @@ class Doorway:
 
     def _accept(self, listener: socket.socket, port: int) -> None:
         while True:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):  # no thread can be started: the guest has to come again
                 guest, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(guest, port), daemon=True).start()
 

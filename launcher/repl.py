@@ -46,7 +46,11 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
         prompt = prompt_session(past, pastes, archive.names if archive else list, colour=console.colour)
         chat = _open_chat(options, place, console, session, archive, notices)
         threading.Thread(target=warm_up, daemon=True).start()
-        _talk(chat, prompt, pastes, session, console)
+        try:
+            _talk(chat, prompt, pastes, session, console)
+        except Exception:
+            console.say("")  # it may have failed in the middle of a line
+            raise
     return 0
 
 

@@ -85,7 +85,9 @@ def request(address: str, method: str, path: str, body: Any = None, **headers: s
 
 def tokens(address: str, prompt: str = "1 2 3 4 5 6") -> list[int]:
     body = {"prompt": prompt, "n_predict": 16, "temperature": 0, "return_tokens": True, "ignore_eos": True}
-    found: list[int] = json.loads(request(address, "POST", "/completion", body)[1])["tokens"]
+    status, answer = request(address, "POST", "/completion", body)
+    assert status == 200, answer
+    found: list[int] = json.loads(answer)["tokens"]
     return found
 
 
@@ -100,6 +102,7 @@ def serve(given: Seen) -> Seen:
     served = Served(given)
     before = memory()
     ready = served.start()
+    assert ready, served.engine.last_error() or "not ready in time"
     loaded = memory()
     tokens = served.tokens()
     maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(given["file"])]
