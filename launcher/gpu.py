@@ -156,9 +156,9 @@ def loaded(choice: Choice, layers: Layers) -> str:
     if not choice.devices or not layers.total:
         return ""
     names = " and ".join(f"{device.name} ({device.description.strip()})" for device in choice.devices)
-    free = sum(device.memory_free for device in choice.devices) / 1e9
+    free = _size(sum(device.memory_free for device in choice.devices))
     if not layers.offloaded:
-        reason = f"not enough memory on {names} for a layer of this model and its context: {free:.2f} GB were free"
+        reason = f"not enough memory on {names} for a layer of this model and its context: {free} were free"
         if choice.wish.named:
             raise QwenfileError(f"{choice.wish} cannot be used: {reason}", "try a smaller -c, or -ctk q8_0 -ctv q8_0")
         return f"computing on the CPU: {reason}"
@@ -166,8 +166,12 @@ def loaded(choice: Choice, layers: Layers) -> str:
     limited = (choice.wish.layers or "").isdecimal() and int(choice.wish.layers or 0) <= layers.offloaded
     if whole or limited:
         return ""
-    there = sum(share.bytes for share in layers.beside_cpu) / 1e9
+    there = _size(sum(share.bytes for share in layers.beside_cpu))
     return (
-        f"{layers.offloaded} of {layers.total} layers are on {names}, {there:.2f} GB of weights: {free:.2f} GB were "
+        f"{layers.offloaded} of {layers.total} layers are on {names}, {there} of weights: {free} were "
         "free, for the context, too; the rest is computed on the CPU"
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -97,6 +97,21 @@ def test_layers_that_do_not_fit_stay_on_the_cpu_and_the_numbers_are_told(
     assert "--gpu vulkan cannot be used: not enough memory" in named.one_line
 
 
+def test_as_many_layers_as_fit_beside_the_context_go_to_a_small_gpu(
+    run: Runner, demo_bundle: Path, f32: Path, lavapipe: dict[str, str]
+) -> None:
+    """lavapipe has 2 GiB; 300 MB of it for 32 contexts of 4,096 tokens, which take 340 MB with all layers."""
+    many = ("--jsonl", "-np", "32", "-c", "4096", "-t", "1", "-ngl", "99", "--fit-target", "1750")
+    row = '{"prompt": "Hi", "max_tokens": 2}'
+    done = succeed(run(demo_bundle, "--cli", "-m", f32, *many, input=row, **lavapipe), many)
+    found = re.search(
+        r"(\d) of 6 layers are on Vulkan0 \(llvmpipe .*\), \d MB of weights: 2\.15 GB were free", done.err
+    )
+    assert found, done.err
+    assert 1 <= int(found[1]) <= 5
+    assert json.loads(done.out)["text"]
+
+
 def test_a_gpu_that_fails_while_loading_is_given_up_for_the_cpu(
     run: Runner, demo_bundle: Path, f32: Path, lavapipe: dict[str, str]
 ) -> None:
