@@ -105,7 +105,10 @@ def plan_context(
         raise UsageError(f"a context of {wanted:,} tokens is too small", remedy)
     native = native_context(trained)
     if rope_given or wanted <= native:
-        return ContextPlan(size=wanted, engine_args=_lifted(wanted, trained, architecture))
+        lifted = _lifted(wanted, trained, architecture)
+        # YaRN takes the trained context as the original one unless the file or the user names that
+        original = ("--yarn-orig-ctx", str(trained)) if lifted and not carried else ()
+        return ContextPlan(size=wanted, engine_args=(*lifted, *original))
     limit = max(MAXIMUM_CONTEXT, most_context(trained))
     if wanted > limit:
         remedy = f"use -c {limit} or less, or -c 0 for the model's trained {trained or native:,}"

@@ -60,6 +60,18 @@ def test_beyond_a_short_trained_context_there_is_a_notice_and_no_yarn() -> None:
     assert "4,096" in plan.notice
 
 
+def test_the_engines_limit_is_lifted_beyond_the_trained_context() -> None:
+    """Else its server holds a larger context and uses the trained part."""
+    lifted = ("--override-kv", "qwen3.context_length=int:65536")
+    assert plan_context(65_536, 4096, architecture="qwen3").engine_args == lifted
+    assert plan_context(65_536, 40_960, architecture="qwen3").engine_args == (*yarn_arguments(65_536), *lifted)
+    assert plan_context(40_960, 40_960, architecture="qwen3").engine_args == yarn_arguments(40_960)
+    own = plan_context(65_536, 40_960, architecture="qwen3", rope_given=True)
+    assert own.engine_args == (*lifted, "--yarn-orig-ctx", "40960")
+    carried = Carried(architecture="qwen3", context=131_072)
+    assert plan_context(65_536, 40_960, architecture="qwen3", rope_given=True, carried=carried).engine_args == lifted
+
+
 @pytest.mark.parametrize("wanted", [-1, 1, 10, 255, 131_073, 10_000_000])
 def test_contexts_out_of_range_are_usage_errors(wanted: int) -> None:
     with pytest.raises(UsageError):
