@@ -20,7 +20,7 @@ from runtime.errors import UsageError
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 # A prompt with fewer new tokens is read before anybody could see how far it is.
 _WORTH_TELLING = 256
-_THINKING_ROWS = 5
+_THINKING_ROWS, _READING_ROWS = 5, 2
 _LAST_THOUGHTS = 2_000  # characters that fill more than those rows
 # Terminals take at least this much for the clipboard; xterm's own limit is higher.
 _CLIPBOARD = 74_994
@@ -138,7 +138,8 @@ class PaintedUI(TerminalUI):
         fresh, seconds = progress.done - progress.cached, progress.milliseconds / 1000
         rate = f", {fresh / seconds:,.0f} tokens/s" if fresh and seconds else ""
         share = 100 * progress.done // max(1, progress.total)
-        self._painter.status(f"reading {progress.done:,} of {progress.total:,} tokens ({share} %){rate}")
+        told = f"reading {progress.done:,} of {progress.total:,} tokens ({share} %){rate}"
+        self._painter.status(told, _READING_ROWS)
 
     def turn_over(self, *, interrupted: bool) -> None:
         if not (self._reading or self._answered or self.began is not None or interrupted):

@@ -8,8 +8,10 @@ import pyte
 import pytest
 
 from launcher.blocks import Blocks, Kind
+from launcher.client import Progress
 from launcher.console import Console
 from launcher.painter import Painter
+from launcher.terminal_ui import PaintedUI
 
 ANSWER = """# Title
 
@@ -172,6 +174,17 @@ def test_status_lines_make_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screen.lines == ["thought for 1.0 s"]
     paint(painter, "answer")
     assert screen.lines == ["thought for 1.0 s", "answer"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_how_far_reading_is_fits_every_width_and_makes_way(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    screen, console = terminal(monkeypatch, columns)
+    ui = PaintedUI(console)
+    ui.reading(Progress(done=5_632, total=20_004, cached=0, milliseconds=1000.0))
+    assert " ".join(screen.lines) == "reading 5,632 of 20,004 tokens (28 %), 5,632 tokens/s"
+    ui.answer("done")
+    ui.turn_over(interrupted=False)
+    assert screen.lines == ["done"]
 
 
 def test_dim_text_stays(monkeypatch: pytest.MonkeyPatch) -> None:
