@@ -5,13 +5,14 @@ import os
 import resource
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from runtime.bundle import MODEL, Bundle
 from tests.integration.conftest import Chats
-from tests.integration.terminal import BEGINNING, DIRECT, Terminal
+from tests.integration.terminal import BEGINNING, DIRECT, PATIENCE, Terminal
 
 
 def squeezed(text: str) -> str:
@@ -32,13 +33,21 @@ def kept(open_chat: Chats) -> str:
 
 
 def engine_thread(pid: int) -> int:
-    """The thread that computes: the one that has used the processor the longest."""
+    """The thread that computes: the one that uses the processor now."""
 
-    def used(thread: str) -> int:
-        fields = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11])  # utime
+    def used() -> dict[str, int]:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return {task.name: int((task / "stat").read_text().rpartition(")")[2].split()[11]) for task in tasks}  # utime
 
-    return int(max((path.name for path in Path(f"/proc/{pid}/task").iterdir()), key=used))
+    before = used()
+    end = time.monotonic() + PATIENCE
+    while True:
+        grown = {thread: ticks - before.get(thread, 0) for thread, ticks in used().items()}
+        thread = max(grown, key=lambda name: grown[name])
+        if grown[thread] >= 10:
+            return int(thread)
+        assert time.monotonic() < end, grown
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +99,8 @@ def test_a_model_that_vanishes_is_one_line(open_chat: Chats, demo_bundle: Path, 
 
 def test_too_little_memory_to_start(open_chat: Chats) -> None:
     """The KV cache alone is larger than what the process may have; everything else takes a small part of that."""
-    it = open_chat.start("-c", "131072", "-ctk", "f32", "-ctv", "f32", before="ulimit -v 900000")
+    large = ("-c", "131072", "-ctk", "f32", "-ctv", "f32", "--threads-http", "2")  # each thread reserves some
+    it = open_chat.start(*large, before="ulimit -v 700000")
     assert it.end() == 1
     assert last_words(it).startswith("not enough memory: ")
     assert "try a smaller -c" in last_words(it)
