@@ -213,7 +213,7 @@ def test_asking_for_information(run: Runner, demo_bundle: Path) -> None:
     assert "MIT License" in run(demo_bundle, "--licenses").out
     devices = run(demo_bundle, "--list-devices")
     assert "CPU" in devices.out
-    assert devices.err == ""
+    assert all(": Vulkan: " in line for line in devices.err.splitlines())  # why no GPU computes
 
 
 def test_the_engines_log_is_shown_on_request_only(cli: Cli) -> None:
