@@ -31,6 +31,10 @@ class Plan:
     def gpu(self) -> bool:
         return bool(self.choice.devices)
 
+    @property
+    def _free(self) -> int:
+        return sum(device.memory_free for device in self.choice.devices)
+
     @functools.cached_property
     def cores(self) -> int:
         return usable_cores()
@@ -43,7 +47,7 @@ class Plan:
         from launcher.slots import choose_slots
 
         manifest = self.place.bundle.manifest
-        return self.options.parallel or choose_slots(self.options, manifest, gpu=self.gpu, cores=self.cores)
+        return self.options.parallel or choose_slots(self.options, manifest, gpu=self._free, cores=self.cores)
 
     def command(self, engine: Engine) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The engine's arguments, and what the person should know. Registers models with the engine.

@@ -13,16 +13,17 @@ _SHARE = 0.5
 _UNKNOWN = 4
 
 
-def choose_slots(options: LaunchOptions, manifest: Manifest, *, gpu: bool, cores: int) -> int:
-    """Slots that keep the processor busy, as far as half of the free memory holds a context for each."""
+def choose_slots(options: LaunchOptions, manifest: Manifest, *, gpu: int, cores: int) -> int:
+    """Slots that keep the processor busy, as far as half of the free memory holds a context for each. `gpu`: bytes
+    free on the GPUs in use, of which the weights take their part; 0 without one."""
     most = _MOST_GPU if gpu else min(_MOST_CPU, max(_LEAST, _PER_CORE * cores))
     facts = model_facts(options, manifest)
     context = plan_context(options.context, facts.get("context_length")).size
     if context == 0:
         return 1  # the model's maximum, known only once it is loaded
-    shape, available = Shape.from_facts(facts), machine_memory().available
+    shape, available = Shape.from_facts(facts), gpu or machine_memory().available
     if shape is None or not available:
         return min(_UNKNOWN, most)
-    room = available * _SHARE
+    room = (available - (shape.weights if gpu else 0)) * _SHARE
     fitting = (n for n in range(most, 1, -1) if estimate(shape, Cache(context=context * n, slots=n)).own <= room)
     return next(fitting, 1)

@@ -97,20 +97,21 @@ def manifest() -> Manifest:
 
 @pytest.mark.parametrize(
     ("gigabytes", "cores", "gpu", "expected"),
-    [(64, 2, False, 8), (64, 16, False, 16), (64, 2, True, 32), (8, 2, False, 4), (1, 8, False, 1), (0, 8, False, 4)],
-)
+    [(64, 2, 0, 8), (64, 16, 0, 16), (1, 2, 80, 32), (64, 2, 8, 4), (64, 2, 1, 1), (8, 2, 0, 4), (1, 8, 0, 1),
+     (0, 8, 0, 4)],
+)  # fmt: skip
 def test_slots_follow_memory_and_cores(
-    monkeypatch: pytest.MonkeyPatch, gigabytes: int, cores: int, gpu: bool, expected: int
+    monkeypatch: pytest.MonkeyPatch, gigabytes: int, cores: int, gpu: int, expected: int
 ) -> None:
     memory = MachineMemory(total=gigabytes << 30, available=gigabytes << 30)
     monkeypatch.setattr("launcher.slots.machine_memory", lambda: memory)
-    assert choose_slots(LaunchOptions(face=Face.CLI), manifest(), gpu=gpu, cores=cores) == expected
+    assert choose_slots(LaunchOptions(face=Face.CLI), manifest(), gpu=gpu << 30, cores=cores) == expected
 
 
 def test_slots_of_other_weights() -> None:
-    assert choose_slots(LaunchOptions(face=Face.CLI, model=Path("x.gguf")), manifest(), gpu=False, cores=8) == 4
+    assert choose_slots(LaunchOptions(face=Face.CLI, model=Path("x.gguf")), manifest(), gpu=0, cores=8) == 4
     unknown = LaunchOptions(face=Face.CLI, model=Path("x.gguf"), context=0)
-    assert choose_slots(unknown, manifest(), gpu=False, cores=8) == 1
+    assert choose_slots(unknown, manifest(), gpu=0, cores=8) == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
