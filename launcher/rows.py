@@ -27,9 +27,6 @@ from runtime.errors import QwenfileError, UsageError
 # Rows known at a time: enough that one long answer doesn't keep the other slots waiting for its place in the order.
 _WINDOW_PER_SLOT = 16
 _LEAST_WINDOW = 64
-# Requests that wait inside the engine, read and tokenized, so that a slot which becomes free goes on with its next
-# step. The engine answers as many connections as it has slots and four.
-_AHEAD = 3
 # Bytes of a line; what is longer is no row.
 _LONGEST = 64 * 1024 * 1024
 
@@ -75,7 +72,7 @@ def _answer_all(
 ) -> int:
     """Ask and write. Returns the line of the first failed row, 0 if there is none."""
     window = max(_LEAST_WINDOW, _WINDOW_PER_SLOT * session.slots)
-    limits = Limits(threads=session.slots + _AHEAD, window=window, ordered=not options.unordered)
+    limits = Limits(threads=session.slots, window=window, ordered=not options.unordered)
     first_failed = 0
     try:
         for told in concurrently(tasks, _worker(session, options), limits, progress.show):
