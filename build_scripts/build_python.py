@@ -44,6 +44,13 @@ BOOTLOADERS = {
         "Linux-64bit-arm",
     )
 }
+# Lines of CPython's setup.py, and what takes their place
+ADAPTED = {
+    "        self.add_multiarch_paths()\n": "",  # Debian's folders of this machine, whatever is compiled for
+    "Extension('pyexpat', sources=['pyexpat.c'])": (  # Debian's fixes use internal headers there
+        "Extension('pyexpat', sources=['pyexpat.c'], extra_compile_args=['-DPy_BUILD_CORE_MODULE'])"
+    ),
+}
 # What configure cannot try out when it builds for another machine
 CROSS_ANSWERS = {"ac_cv_file__dev_ptmx": "yes", "ac_cv_file__dev_ptc": "no", "ac_cv_buggy_getaddrinfo": "no"}
 
@@ -107,7 +114,7 @@ def _build(plan: Plan, steps: Steps) -> None:
     remove_folder(tree)
     tree.parent.mkdir(parents=True, exist_ok=True)
     version = Debian(folder=plan.cache / "downloads" / "debian", steps=steps).source(PACKAGE, tree)
-    _keep_out_this_machine(tree / "setup.py")
+    _adapt(tree / "setup.py")
     env = _environment(plan)
     steps.say(f"building CPython {version} for {plan.tools.target}; the compiler's output goes to {steps.log}")
     options = ["--prefix=/usr", "--enable-shared", "--without-ensurepip", "--disable-test-modules"]
@@ -129,12 +136,14 @@ def _build(plan: Plan, steps: Steps) -> None:
     steps.say(f"done: {plan.folder.name}")
 
 
-def _keep_out_this_machine(setup: Path) -> None:
-    """Debian's folders of this machine's libraries are added whatever is compiled for; here they are not."""
-    text, call = setup.read_text(encoding="utf-8"), "        self.add_multiarch_paths()\n"
-    if text.count(call) != 1:
-        raise StepError(f"{setup.name} of CPython has changed; bring build_python.py up to date")
-    write_text(setup, text.replace(call, ""))
+def _adapt(setup: Path) -> None:
+    """Build modules as Debian does not: with no other headers than the older system's, and pyexpat as a library."""
+    text = setup.read_text(encoding="utf-8")
+    for old, new in ADAPTED.items():
+        if text.count(old) != 1:
+            raise StepError(f"{setup.name} of CPython has changed; bring build_python.py up to date")
+        text = text.replace(old, new)
+    write_text(setup, text)
 
 
 def _runnable() -> Mapping[str, object]:
@@ -192,7 +201,7 @@ def _collect(plan: Plan, steps: Steps, tree: Path, work: Path) -> None:
     shutil.copytree(modules, lib / f"python{VERSION}" / "lib-dynload", ignore=shutil.ignore_patterns(*LEFT_OUT, "*.py"))
     for data in modules.glob("_sysconfigdata*.py"):
         shutil.copy(data, lib / f"python{VERSION}" / data.name)
-    check_modules = "import _ctypes, _json, _posixsubprocess, _socket, fcntl, select, termios, zlib"
+    check_modules = "import _ctypes, _json, _posixsubprocess, _socket, fcntl, pyexpat, select, termios, zlib"
     env = {**os.environ, "LD_LIBRARY_PATH": str(lib)}
     steps.run("the finished Python", [work / "bin" / PACKAGE, "-I", "-c", check_modules], work, env)
 
