@@ -273,7 +273,8 @@ def _load(folder: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path.absolute()))
     except OSError as error:
-        raise EngineError(f"the engine cannot be loaded: {error}") from error
+        # frozen, PyInstaller hides the linker's reason behind one of its own
+        raise EngineError(f"the engine cannot be loaded: {error.__cause__ or error}") from error
     text, number, pointers = ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)
     library.engine_version.restype = text
     library.engine_load_backends.argtypes = [text]
