@@ -2,7 +2,7 @@
 
 from launcher.machine import kernels, usable_cores
 from launcher.options import LaunchOptions
-from runtime.engine import Layers, Share
+from runtime.layers import Layers, Share
 
 
 def computing(layers: Layers, options: LaunchOptions) -> str:

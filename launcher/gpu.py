@@ -11,8 +11,9 @@ from pathlib import Path
 from launcher.drivers import may_have_gpu
 from launcher.options import LaunchOptions
 from launcher.verdict import Tried, Verdict, judge
-from runtime.engine import Device, Engine, Layers
+from runtime.engine import Device, Engine
 from runtime.errors import QwenfileError, UsageError
+from runtime.layers import Layers
 
 # Backends by how fast they are where several work; their names for people; and how their devices' names begin.
 BACKENDS = ("cuda", "metal", "vulkan")

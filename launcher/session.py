@@ -22,8 +22,9 @@ from launcher.plan import Plan
 from launcher.settings import Listen, door
 from launcher.unpack import unpack_engine
 from runtime.bundle import MODEL, Bundle, edges_sha256
-from runtime.engine import Engine, EngineError, Layers
+from runtime.engine import Engine, EngineError
 from runtime.errors import ListenError, ModelError, QwenfileError, UsageError
+from runtime.layers import Layers
 from runtime.paths import private_folder
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from launcher.gpu import Choice, Wish, carried_backends, loaded, wanted, why_not
 from launcher.options import LaunchOptions
 from launcher.room import fit
 from launcher.verdict import Tried, Verdict, nothing_found
-from runtime.engine import Device, Layers, Share
+from runtime.engine import Device
 from runtime.errors import QwenfileError, UsageError
+from runtime.layers import Layers, Share
 
 
 def tried(name: str, kind: str = "gpu", fault: str = "") -> Tried:
