@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bundler.base import pointed
+from runtime.paths import build_cache
 from tests.integration.clients import environment, run_client
 from tests.integration.conftest import ROOT, TIMEOUT, Runner, succeed
 from tests.integration.server import Server
@@ -23,7 +25,13 @@ TARGET = "windows-x86_64"
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris.\n"
 STEADY = ("--cli", "-t", "1", "--temp", "0")
 
-pytestmark = needs_wine
+pytestmark = [
+    needs_wine,
+    pytest.mark.skipif(
+        pointed(build_cache(os.environ) / "engine", TARGET) is None,
+        reason="no engine for Windows has been built here (build_native.py --target windows-x86_64 --fast --no-webui)",
+    ),
+]
 needs_osslsigncode = pytest.mark.skipif(
     not all(map(shutil.which, ("osslsigncode", "openssl"))), reason="needs osslsigncode and openssl"
 )
