@@ -153,13 +153,16 @@ def collect(entry: str, work: str, foreign: str) -> None:
     ]
     scripts = [script for script in analysis.scripts if script[0] not in UNUSED_HOOKS]
     datas = [data for data in analysis.datas if _wanted_data(data[0])]
-    binaries = analysis.binaries
+    archive, binaries = PYZ(pure), analysis.binaries
     if foreign:
         binaries = [_counterpart(binary, Path(foreign)) for binary in binaries]
+        archive.dependencies = [  # what the bootloader needs to read the archive
+            _counterpart(entry, Path(foreign)) if entry[2] == "EXTENSION" else entry for entry in archive.dependencies
+        ]
         EXE._bootloader_file = lambda *_: str(Path(foreign) / "bootloader" / "run")
     strip = os.name != "nt"  # nothing there to strip, and signatures to keep
     program = EXE(
-        PYZ(pure),
+        archive,
         scripts,
         [("X utf8=1", None, "OPTION")],  # text is UTF-8 also under LANG=C
         exclude_binaries=True,
