@@ -48,9 +48,9 @@ def _rows(bench: Bench, chat: Terminal, engine: Path) -> Iterator[Row]:
     for number in range(bench.runs + 1):
         chat.ask("/clear")
         _ask(engine, "Tell me", tokens=1)  # waits until the engine has nothing else to do
-        plain_first, plain_rate = _ask(engine, f"Tell me about the number {number + 500}, please.")
+        plain_first, plain_rate = _ask(engine, f"Tell me about the number {number + 600}, please.")
         _ask(engine, "Tell me", tokens=1)
-        first = _enter(chat, f"Tell me about the number {number}, please.")
+        first = _enter(chat, f"Tell me about the number {number + 300}, please.")
         shown = len(chat.raw)
         while b"limit of" not in chat.raw[shown:]:
             time.sleep(0.5)  # an emulator at work would take the engine's cores
