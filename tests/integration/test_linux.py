@@ -129,10 +129,10 @@ def test_debian_11_does_not_run_what_needs_more(run: Runner, debian_11: Path, de
 
 
 @needs_root
-def test_a_system_without_glibc_is_told_so(portable: Path, folder: Path) -> None:
+def test_a_system_without_glibc_is_told_so(demo_bundle: Path, folder: Path) -> None:
     root = folder / "musl"
     (root / "tmp").mkdir(parents=True)
-    told = in_root(root, portable, "--version")
+    told = in_root(root, demo_bundle, "--version")
     assert told.code == 1
     assert "this bundle needs a Linux system with glibc" in told.one_line
     assert "musl" in told.one_line
