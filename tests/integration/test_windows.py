@@ -197,11 +197,8 @@ def test_a_window_of_its_own_stays_open_after_an_error(wine: Runner, exe: Path) 
 
 def test_starts_at_once_do_not_disturb_each_other(wine: Runner, command: Path, tmp_path: Path) -> None:
     env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}/new"}
-    pipes = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-    }  # wine's Python wants them
+    # wine's Python wants pipes
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     asked = [subprocess.Popen([command, *STEADY, "-p", QUESTION], env=env, **pipes) for _ in range(3)]
     assert [child.communicate(timeout=TIMEOUT)[0].decode() for child in asked] == [ANSWER] * 3
     names = sorted(path.name.partition("-")[0] for path in (tmp_path / "new").iterdir() if path.is_dir())
