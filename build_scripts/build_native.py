@@ -165,7 +165,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache = build_cache(os.environ)
         tools = toolchain(arguments.target, portable=arguments.portable)
         standard = tools.target.startswith("linux-") and not arguments.fast
-        gpu = gpu_backends.choose(arguments.backend, standard=standard, cache=cache, architectures=arguments.cuda_arch)
+        gpu = gpu_backends.choose(
+            arguments.backend,
+            target=tools.target,
+            standard=standard,
+            cache=cache,
+            architectures=arguments.cuda_arch,
+        )
         plan = Plan(
             cache=cache,
             tools=tools,

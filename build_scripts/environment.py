@@ -37,7 +37,7 @@ def check_needs() -> None:
 def prepare(stages: Stages, *engine_flags: str) -> None:
     """Run STAGES stages, after which `.venv`, a base for this machine and llama-cpp-python's bindings are there."""
     check_needs()
-    if sys.platform == "linux" and (notice := choose(None, standard=True, cache=build_cache()).notice):
+    if sys.platform == "linux" and (notice := choose(None, target="linux", standard=True, cache=build_cache()).notice):
         print(f"note: the engine is built {notice}", file=sys.stderr)
     stages.run("virtual environment", lambda: make_environment(stages))
     engine = stages.command("native engine", [PYTHON, ROOT / "build_scripts/build_native.py", *engine_flags])

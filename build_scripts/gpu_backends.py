@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.paths import host_target
 from steps import StepError, replace_folder
 from toolchains import version_of
 
@@ -46,15 +45,15 @@ class Gpu:
         return "-cuda" if self.name == "cuda" else ""
 
 
-def choose(asked: str | None, *, standard: bool, cache: Path, architectures: str = "") -> Gpu:
-    """The backend that was asked for; else, in a `standard` engine, Vulkan if its tools are here.
+def choose(asked: str | None, *, target: str, standard: bool, cache: Path, architectures: str = "") -> Gpu:
+    """The backend for `target` that was asked for; else, in a `standard` engine, Vulkan if its tools are here.
 
     Raises StepError for one that was asked for and cannot be built."""
     if asked == "cuda":
         from cuda_toolkit import cuda
 
         return cuda(cache, architectures)
-    if asked is None and host_target().startswith("macos-"):
+    if asked is None and target.startswith("macos-"):
         return Gpu(name="metal", options=OFF | METAL)
     if asked == "cpu" or (asked is None and not standard):
         return Gpu(options=OFF)

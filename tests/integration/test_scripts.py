@@ -15,7 +15,7 @@ SCRIPTS = ROOT / "build_scripts"
 @pytest.mark.parametrize("script", ["demo.py", "test.py"])
 def test_a_missing_compiler_is_one_line_with_the_remedy(run: Runner, tmp_path: Path, script: str) -> None:
     (tmp_path / "bin").mkdir()
-    done = run(sys.executable, SCRIPTS / script, PATH=str(tmp_path / "bin"))
+    done = run(sys.executable, "-S", SCRIPTS / script, PATH=str(tmp_path / "bin"))  # before anything is installed
     assert done.code == 1
     needs, failure = done.err.splitlines()
     assert "needs Python 3.11 or newer and a C/C++ compiler" in needs

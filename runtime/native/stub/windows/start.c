@@ -24,13 +24,15 @@ static BOOL WINAPI on_event(DWORD event) {
 /* Opened by a double-click, the console goes away with us, and the message with it. */
 static void keep_window(void) {
     DWORD others[2], mode, done;
-    wchar_t key;
+    wchar_t key = 0;
     HANDLE in = GetStdHandle(STD_INPUT_HANDLE);
     if (GetConsoleProcessList(others, 2) != 1 || !GetConsoleMode(in, &mode))
         return;
     write_line("\nPress Enter to close this window.");
     FlushConsoleInputBuffer(in);
-    ReadConsoleW(in, &key, 1, &done, NULL);
+    SetConsoleMode(in, ENABLE_PROCESSED_INPUT); /* key by key */
+    while (key != L'\r' && key != L'\n' && ReadConsoleW(in, &key, 1, &done, NULL) && done)
+        continue;
 }
 
 static int finish(int code) {
