@@ -50,7 +50,7 @@ def unpack_file(bundle: Bundle, member: Member, root: Path) -> Path:
         if path.is_file() and path.stat().st_size == member.length and hold(path):
             return path
         with _lock(path.with_suffix(".lock")):
-            work = path.with_suffix(".work")
+            work = path.with_suffix(_work_suffix())
             work.unlink(missing_ok=True)  # of a process that was killed: we hold the lock
             bundle.extract(member, work)
             _seal(work, 0o400)
@@ -86,7 +86,7 @@ def _complete(folder: Path, members: tuple[Member, ...]) -> bool:
 
 
 def _unpack(bundle: Bundle, members: tuple[Member, ...], folder: Path) -> None:
-    work = folder.with_suffix(".work")
+    work = folder.with_suffix(_work_suffix())
     _remove(work)  # of a process that was killed: we hold the lock
     work.mkdir(mode=0o700)
     try:
@@ -95,15 +95,24 @@ def _unpack(bundle: Bundle, members: tuple[Member, ...], folder: Path) -> None:
             bundle.extract(member, to)
             _seal(to, 0o500)
         _seal(work, 0o700)
+        if folder.exists() and _complete(folder, members):  # without a lock another may have been faster
+            _remove(work)
+            return
         if folder.exists():  # damaged; move it away first, for a folder that isn't empty cannot be replaced
             damaged = folder.with_suffix(".damaged")
             _remove(damaged)
             folder.rename(damaged)
             _remove(damaged)
         work.rename(folder)
-    except BaseException:
+    except BaseException as error:
         _remove(work)
-        raise
+        if not isinstance(error, OSError) or not _complete(folder, members):
+            raise
+
+
+def _work_suffix() -> str:
+    """One for whoever holds the lock; on Windows, where locks on files are not to be relied on, one for each process."""
+    return f".work-{os.getpid()}" if os.name == "nt" else ".work"
 
 
 @contextlib.contextmanager

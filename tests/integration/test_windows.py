@@ -73,9 +73,12 @@ def exe(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def command(exe: Path) -> Path:
-    """The bundle as a program of this system: a script that starts it under wine."""
+    """The bundle as a program of this system: a script that starts it under wine.
+
+    Python under wine does not start with a plain file as standard error, which a server's tests give it."""
     starter = exe.with_suffix("")
-    starter.write_text(f"#!/bin/sh\nexec '{WINE}' '{exe}' \"$@\"\n")
+    piped = "[ ! -f /dev/stderr ] || exec 2> >(trap '' INT; exec cat >&2)"
+    starter.write_text(f"#!/bin/bash\n{piped}\nexec '{WINE}' '{exe}' \"$@\"\n")
     starter.chmod(0o755)
     return starter
 
