@@ -111,7 +111,7 @@ def _unpack(bundle: Bundle, members: tuple[Member, ...], folder: Path) -> None:
 
 
 def _work_suffix() -> str:
-    """One for whoever holds the lock; on Windows, where locks on files are not to be relied on, one for each process."""
+    """One for whoever holds the lock; on Windows, where such locks are not to be relied on, one for each process."""
     return f".work-{os.getpid()}" if os.name == "nt" else ".work"
 
 
