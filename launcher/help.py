@@ -48,7 +48,7 @@ _CLI_SHOWN = frozenset({
 })  # fmt: skip
 _EVERYWHERE = frozenset({
     "-h", "-v", "--debug", "--licenses", "--help-engine", "--version", "--list-devices", "--show-settings",
-    "--no-draft",
+    "--no-draft", "--completion",
 })  # fmt: skip
 _CLI_COLUMN, _CLI_WIDTH = 24, 80
 
