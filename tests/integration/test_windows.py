@@ -67,10 +67,12 @@ def exe(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(exe: Path) -> Path:
     """The bundle as a program of this system: a script that starts it under wine.
 
-    Python under wine does not start with a plain file as standard error, which a server's tests give it."""
+    Python under wine does not start with a plain file as standard error, which a server's tests give it, nor, at
+    times, with /dev/null as standard input."""
     starter = exe.with_suffix("")
-    piped = "[ ! -f /dev/stderr ] || exec 2> >(trap '' INT; exec cat >&2)"
-    starter.write_text(f"#!/bin/bash\n{piped}\nexec '{WINE}' '{exe}' \"$@\"\n")
+    told = "[ ! -f /dev/stderr ] || exec 2> >(trap '' INT; exec cat >&2)"
+    asked = "[ -p /dev/stdin ] || [ -t 0 ] || exec < <(exec cat)"
+    starter.write_text(f"#!/bin/bash\n{told}\n{asked}\nexec '{WINE}' '{exe}' \"$@\"\n")
     starter.chmod(0o755)
     return starter
 
@@ -195,8 +197,8 @@ def test_a_window_of_its_own_stays_open_after_an_error(wine: Runner, exe: Path) 
 
 def test_starts_at_once_do_not_disturb_each_other(wine: Runner, command: Path, tmp_path: Path) -> None:
     env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}/new"}
-    # wine's Python wants pipes
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # wine's Python wants pipes; of files and of /dev/null it says at times that they are no handles
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     asked = [subprocess.Popen([command, *STEADY, "-p", QUESTION], env=env, **pipes) for _ in range(3)]
     assert [child.communicate(timeout=TIMEOUT)[0].decode() for child in asked] == [ANSWER] * 3
     names = sorted(path.name.partition("-")[0] for path in (tmp_path / "new").iterdir() if path.is_dir())
