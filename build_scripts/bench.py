@@ -23,7 +23,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +34,6 @@ Command = Sequence[str | Path]
 SAMPLING = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.0, "presence_penalty": 0.0, "seed": 1}
 PROMPT_TOKENS = 512
 GENERATED_TOKENS = 64
-ROWS, SLOTS = 200, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,47 +214,6 @@ def speed_rows(bench: Bench) -> Iterator[Row]:
         yield Row(name=name, unit="tokens/s", ours=ours, bare=bare, target=0.98, higher=True)
 
 
-def row_batches() -> Iterator[list[dict[str, object]]]:
-    """Rows without end, `ROWS` at a time, each another one: a server that has answered one before remembers it."""
-    for first in itertools.count(0, ROWS):
-        yield [
-            {"messages": [{"role": "user", "content": f"Tell me about the number {first + number}."}], "max_tokens": 8,
-             "ignore_eos": True, **SAMPLING}
-            for number in range(ROWS)
-        ]  # fmt: skip
-
-
-def rows_row(bench: Bench, work: Path) -> Row:
-    """Many short rows: ours from the process's start to its end, the bare server, which runs already, for as long as
-    as many clients as it has slots ask it the same."""
-    file = work / "rows.jsonl"
-    slots = ("--parallel", str(SLOTS), "-t", str(bench.threads))
-    each = 512  # tokens of context for every slot
-    our_rows, bare_rows = row_batches(), row_batches()
-
-    def ours() -> float:
-        file.write_text("".join(json.dumps(row) + "\n" for row in next(our_rows)))
-        command = [bench.bundle, "--cli", "--jsonl", file, *slots, "-c", str(each)]
-        return ROWS / wall(command)
-
-    server = Server(
-        [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", "--fit", "off", *slots, "-c", str(SLOTS * each)]
-    )
-    plain = {"chat_template_kwargs": {"enable_thinking": False}}
-
-    def bare() -> float:
-        rows = next(bare_rows)
-        start = time.perf_counter()
-        with ThreadPoolExecutor(SLOTS) as pool:
-            list(pool.map(lambda row: server.post("/v1/chat/completions", {**row, **plain}), rows))
-        return ROWS / (time.perf_counter() - start)
-
-    ours_rate, bare_rate = take_turns(max(1, bench.runs // 2), ours, bare)
-    server.stop()
-    name = f"--jsonl, {ROWS} short rows, --parallel {SLOTS}"
-    return Row(name=name, unit="rows/s", ours=ours_rate, bare=bare_rate, target=0.97, higher=True)
-
-
 def build_rows(bench: Bench, work: Path) -> Iterator[Row]:
     """Bytes added to the weights, and the time to build against `cp` plus one SHA-256 pass."""
     yield Row(
@@ -352,6 +309,7 @@ def groups(bench: Bench, work: Path) -> dict[str, Callable[[], Iterable[Row]]]:
     """What can be measured, by the names that --only takes."""
     from bench_chat import chat_rows
     from bench_load import endurance_rows, stream_rows
+    from bench_rows import rows_row
 
     return {
         "start": lambda: start_rows(bench),
