@@ -1,6 +1,7 @@
 // libengine: llama.cpp's server in this process, behind the C ABI of engine.h.
 #include "engine.h"
 
+#include "device.h"
 #include "internal.h"
 
 #include "common.h"
@@ -20,6 +21,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 // upstream's tools/server/server.cpp and server-stream.h; without argv it installs no signal handlers
@@ -118,15 +120,6 @@ int copy_out(const std::string & text, char * to, size_t size) {
     return static_cast<int>(text.size());
 }
 
-const char * type_of(ggml_backend_dev_t device) {
-    switch (ggml_backend_dev_type(device)) {
-        case GGML_BACKEND_DEVICE_TYPE_CPU:  return "cpu";
-        case GGML_BACKEND_DEVICE_TYPE_GPU:  return "gpu";
-        case GGML_BACKEND_DEVICE_TYPE_IGPU: return "igpu";
-        default:                            return "accel";
-    }
-}
-
 } // namespace
 
 extern "C" const char * engine_version(void) {
@@ -154,12 +147,10 @@ extern "C" int engine_devices(char * json, size_t size) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
         size_t             free = 0, total = 0;
         ggml_backend_dev_memory(device, &free, &total);
-        list.push_back({{"name", ggml_backend_dev_name(device)},
-                        {"description", ggml_backend_dev_description(device)},
-                        {"type", type_of(device)},
-                        {"backend", ggml_backend_reg_name(ggml_backend_dev_backend_reg(device))},
-                        {"memory_total", total},
-                        {"memory_free", free}});
+        auto facts            = device_facts(device);
+        facts["memory_total"] = total;
+        facts["memory_free"]  = free;
+        list.push_back(std::move(facts));
     }
     return copy_out(list.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), json, size);
 }

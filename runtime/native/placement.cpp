@@ -1,6 +1,7 @@
 // In libllama-common: how many layers fit into the memory of the GPUs, and where the weights lie once they are loaded.
 //
 // common.cpp is compiled with common_fit_params renamed to engine_fit_params (CMakeLists.txt).
+#include "device.h"
 #include "internal.h"
 
 #include "fit.h"
@@ -23,15 +24,6 @@ using json = nlohmann::ordered_json;
 
 std::mutex  placement_mutex;
 std::string placement;
-
-const char * type_of(ggml_backend_dev_t device) {
-    switch (ggml_backend_dev_type(device)) {
-        case GGML_BACKEND_DEVICE_TYPE_CPU:  return "cpu";
-        case GGML_BACKEND_DEVICE_TYPE_GPU:  return "gpu";
-        case GGML_BACKEND_DEVICE_TYPE_IGPU: return "igpu";
-        default:                            return "accel";
-    }
-}
 
 // Who computes with what lies in this buffer: its device; the processor if it is the computer's own memory.
 ggml_backend_dev_t device_of(const ggml_tensor * tensor) {
@@ -56,12 +48,10 @@ struct share {
 };
 
 json describe(ggml_backend_dev_t device, const share & its) {
-    return {{"name", ggml_backend_dev_name(device)},
-            {"description", ggml_backend_dev_description(device)},
-            {"type", type_of(device)},
-            {"backend", ggml_backend_reg_name(ggml_backend_dev_backend_reg(device))},
-            {"layers", its.layers},
-            {"bytes", its.bytes}};
+    json facts      = device_facts(device);
+    facts["layers"] = its.layers;
+    facts["bytes"]  = its.bytes;
+    return facts;
 }
 
 } // namespace
