@@ -1,7 +1,7 @@
 """What the chat adds to the engine: rows of bench.py. A real pseudo-terminal with an emulator behind it is the person.
 
 Both sides are one process: the chat, whose engine is asked through its own private socket as well. A grammar makes
-random weights say words.
+random weights say words; one that is a single letter of two bytes comes whole on both sides, never as half a word.
 """
 
 import json
@@ -20,9 +20,9 @@ from bench import ROOT, Bench, Row
 sys.path.insert(0, str(ROOT))
 from tests.integration.terminal import ENTER, Terminal
 
-_GRAMMAR = 'root ::= "word " ("word " | "**bold** ")+'
+_GRAMMAR = 'root ::= "é" (" é" | " **ü**")+'
 _TOKENS = 96
-_WORD = rb"word|bold"
+_WORD = "é|ü"
 
 
 def chat_rows(bench: Bench, home: Path) -> Iterator[Row]:
@@ -63,7 +63,7 @@ def _rows(bench: Bench, chat: Terminal, engine: Path) -> Iterator[Row]:
             plain.append(plain_first)
             rates.append(float(told[1].replace(",", "")))
             plain_rates.append(plain_rate)
-    stops = [_stop(chat, "count forever", "word|bold") for _ in range(bench.runs)]
+    stops = [_stop(chat, "count forever", _WORD) for _ in range(bench.runs)]
     long = "\x1b[200~" + "word " * 3000 + "\x1b[201~"
     reading = [_stop(chat, long, r"reading [\d,]+ of") for _ in range(bench.runs)]
     added = 1000 * (statistics.median(painted) - statistics.median(plain))
@@ -107,7 +107,7 @@ def _enter(chat: Terminal, text: str) -> float:
     chat.look()
     start = time.perf_counter()
     chat.type(ENTER)
-    chat.wait_for_bytes(_WORD)
+    chat.wait_for_bytes(_WORD.encode())
     return time.perf_counter() - start
 
 

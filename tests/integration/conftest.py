@@ -110,6 +110,15 @@ def demo_bundle(run: Runner, base: Path, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
+@pytest.fixture(scope="session")
+def wine_environment(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """What programs for Windows run in, with a drive C: of the session's own."""
+    from tests.integration.windows import drive_c
+
+    with drive_c(run.env, tmp_path_factory.mktemp("wine") / "prefix") as named:
+        yield named
+
+
 # One thread: tests share their machine with others. Temperature 0: the likeliest answer, always the same.
 STEADY = ("-t", "1", "--temp", "0")
 

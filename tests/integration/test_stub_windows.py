@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from runtime.bundle import HEADER, MAGIC
 from runtime.paths import build_cache
 from tests.integration.conftest import ROOT, TIMEOUT, Runner
 from tests.integration.test_stub import Files, entry, tar_of
-from tests.integration.windows import WINE, needs_wine, wine_environment
+from tests.integration.windows import WINE, needs_wine
 
 pytestmark = needs_wine
 
@@ -96,8 +96,8 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def wine(run: Runner, cache: Path) -> Runner:
-    return Runner(env={**wine_environment(run), "QWENFILE_CACHE": f"Z:{cache}"})
+def wine(wine_environment: Mapping[str, str], cache: Path) -> Runner:
+    return Runner(env={**wine_environment, "QWENFILE_CACHE": f"Z:{cache}"})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.integration.clients import environment, run_client
 from tests.integration.conftest import ROOT, TIMEOUT, Runner, succeed
 from tests.integration.server import Server
 from tests.integration.terminal import ENTER, Terminal
-from tests.integration.windows import WINE, needs_wine, wine_environment
+from tests.integration.windows import WINE, needs_wine
 
 TARGET = "windows-x86_64"
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris.\n"
@@ -38,10 +39,10 @@ def script(name: str, *arguments: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wine(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+def wine(wine_environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """Runs programs for Windows with a run cache of their own."""
     cache = tmp_path_factory.mktemp("wine") / "cache 缓存"
-    return Runner(env={**wine_environment(run), "QWENFILE_CACHE": f"Z:{cache}"})
+    return Runner(env={**wine_environment, "QWENFILE_CACHE": f"Z:{cache}"})
 
 
 @pytest.fixture(scope="module")

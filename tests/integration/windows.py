@@ -2,22 +2,42 @@
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from runtime.paths import build_cache
-from tests.integration.conftest import Runner
-
-WINE = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine") or ""
+_FOLDERS = f"{os.environ.get('PATH', '')}:/usr/lib/wine"
+WINE = shutil.which("wine64", path=_FOLDERS) or ""
+_WINESERVER = shutil.which("wineserver", path=_FOLDERS) or ""
+_TIMEOUT = 300.0  # seconds
 
 needs_wine = pytest.mark.skipif(not WINE, reason="needs wine, which runs programs for Windows (apt install wine64)")
 
 
-def wine_environment(run: Runner) -> dict[str, str]:
-    """The environment of `run`, with the folder that is wine's drive C:. LOCALAPPDATA and the like lie in it."""
-    return {
-        **run.env,
-        "WINEPREFIX": str(build_cache(os.environ) / "wine"),
+@contextmanager
+def drive_c(environment: Mapping[str, str], prefix: Path) -> Iterator[dict[str, str]]:
+    """`environment` with wine's drive C: in the folder `prefix`, which is gone afterwards.
+
+    wine's server would otherwise be started by the first program, live on behind it, and write what it has to say
+    when it ends into the standard error of a test."""
+    named = {
+        **environment,
+        "WINEPREFIX": str(prefix),
         "WINEDEBUG": "-all",
         "WINEDLLOVERRIDES": "mscoree,mshtml,winemenubuilder.exe=",
     }
+    prefix.mkdir()
+    command = [_WINESERVER, "--foreground", "--persistent"]
+    nowhere = subprocess.DEVNULL  # and no pipe: the services that the first program starts would hold it open
+    with subprocess.Popen(command, env=named, stdout=nowhere, stderr=nowhere) as server:
+        try:
+            begin = [WINE, "wineboot", "--init"]
+            subprocess.run(begin, env=named, stdout=nowhere, stderr=nowhere, timeout=_TIMEOUT, check=True)
+            yield named
+        finally:
+            subprocess.run([_WINESERVER, "--kill"], env=named, check=False)
+            server.wait(_TIMEOUT)
+            shutil.rmtree(prefix)
