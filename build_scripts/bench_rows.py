@@ -23,8 +23,8 @@ def row_batches() -> Iterator[list[dict[str, object]]]:
 
 
 def rows_row(bench: Bench, work: Path) -> Row:
-    """Many short rows: ours from the process's start to its end, the bare server, which runs already, for as long as
-    as many clients as it has slots ask it the same."""
+    """Many short rows, each side from its process's start to its end: ours reads them from a file, the bare server is
+    asked by as many clients as it has slots."""
     file = work / "rows.jsonl"
     slots = ("--parallel", str(SLOTS), "-t", str(bench.threads), *bench.gpu)
     each = 512  # tokens of context for every slot
@@ -35,19 +35,18 @@ def rows_row(bench: Bench, work: Path) -> Row:
         command = [bench.bundle, "--cli", "--jsonl", file, *slots, *bench.ours_only, "-c", str(each)]
         return ROWS / wall(command)
 
-    server = Server(
-        [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", *bench.fit, *slots, "-c", str(SLOTS * each)]
-    )
+    server_command = [bench.bare / "llama-server", "-m", bench.model, "--no-warmup", *bench.fit, *slots]
     plain = {"chat_template_kwargs": {"enable_thinking": False}}
 
     def bare() -> float:
         rows = next(bare_rows)
         start = time.perf_counter()
+        server = Server([*server_command, "-c", str(SLOTS * each)])
         with ThreadPoolExecutor(SLOTS) as pool:
             list(pool.map(lambda row: server.post("/v1/chat/completions", {**row, **plain}), rows))
+        server.stop()
         return ROWS / (time.perf_counter() - start)
 
     ours_rate, bare_rate = take_turns(max(1, bench.runs // 2), ours, bare)
-    server.stop()
     name = f"--jsonl, {ROWS} short rows, --parallel {SLOTS}"
     return Row(name=name, unit="rows/s", ours=ours_rate, bare=bare_rate, target=0.97, higher=True)

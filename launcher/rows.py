@@ -72,7 +72,9 @@ def _answer_all(
 ) -> int:
     """Ask and write. Returns the line of the first failed row, 0 if there is none."""
     window = max(_LEAST_WINDOW, _WINDOW_PER_SLOT * session.slots)
-    limits = Limits(threads=session.slots, window=window, ordered=not options.unordered)
+    # As many rows wait in the engine as it has slots: those that end together begin together, in one batch.
+    limits = Limits(threads=2 * session.slots, window=window, ordered=not options.unordered)
+    session.ready().read_ahead("x")  # the first ones come while it is at that, and begin together as well
     first_failed = 0
     try:
         for told in concurrently(tasks, _worker(session, options), limits, progress.show):
