@@ -71,6 +71,7 @@ class LaunchOptions:
     rows: str | None = None
     output: str | None = None
     unordered: bool = False
+    short_rows: bool = False
     parallel: int | None = None
     shell: str | None = None
     host: str | None = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _SAME = (
 _OTHER = {"max_tokens": "n_predict", "max_completion_tokens": "n_predict", "temp": "temperature"}
 _OWN = ("prompt", "messages", "id", "system", "think")
 FIELDS = (*_OWN, *_OTHER, *_SAME)
+_TOKEN_BYTES = 3  # of text, at least, for most languages with Qwen3's vocabulary
 _FORMATS = ("json_schema", "grammar", "response_format")
 
 
@@ -120,6 +122,13 @@ class Reader:
             raise UsageError("messages must be a list of objects with role and content")
         has_system = messages[0].get("role") == "system"
         return (*([{"role": "system", "content": system}] if system and not has_system else []), *messages)
+
+
+def expected_tokens(row: Row) -> float:
+    """About how many tokens its prompt and its longest answer have; infinite if nothing limits the answer."""
+    asked = len(json.dumps(row.messages or row.prompt, ensure_ascii=False).encode(errors="replace"))
+    answered = row.body.get("n_predict")
+    return asked / _TOKEN_BYTES + (answered if isinstance(answered, int) and answered > 0 else math.inf)
 
 
 def answer(client: "Client", row: Row, *, raw: bool, embedding: bool) -> Told:

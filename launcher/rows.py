@@ -5,10 +5,12 @@ come, whole lines each; memory does not grow with their number.
 """
 
 import contextlib
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -17,7 +19,7 @@ from launcher.batch import Limits, concurrently
 from launcher.console import Console
 from launcher.options import LaunchOptions
 from launcher.progress import Progress
-from launcher.row import BadRow, Reader, Row, Told, answer, failure
+from launcher.row import BadRow, Reader, Row, Told, answer, expected_tokens, failure
 from launcher.session import Place, Session
 from launcher.signals import end_with_reader, undivided
 from launcher.texts import input_bytes, system_prompt
@@ -27,6 +29,9 @@ from runtime.errors import QwenfileError, UsageError
 # Rows known at a time: enough that one long answer doesn't keep the other slots waiting for its place in the order.
 _WINDOW_PER_SLOT = 16
 _LEAST_WINDOW = 64
+# Tokens of a row's prompt and answer. Rows up to here are answered 8 % faster if they share one cache (8 slots of the
+# 0.6B shape, 2 cores), those of 150 tokens 15 % slower, because each looks at the places of all.
+_SHORT = 64
 # Bytes of a line; what is longer is no row.
 _LONGEST = 64 * 1024 * 1024
 
@@ -42,6 +47,7 @@ def run(options: LaunchOptions, place: Place, console: Console) -> int:
             if source.is_file(path):
                 raise UsageError(f"{path} is the input", "write the answers to another file with -o")
             out = closing.enter_context(AnswerFile(path))
+        options = replace(options, short_rows=_all_short(source, reader))
         session = closing.enter_context(engine_at_work(options, place, console))
         client = session.ready()
         if options.schema is not None:  # one mistake told once, not in every row
@@ -137,6 +143,13 @@ def _tasks(source: "Source", reader: Reader, out: AnswerFile | None) -> Iterator
             yield row
 
 
+def _all_short(source: "Source", reader: Reader) -> bool:
+    """Whether the rows at the beginning of a file are all short. Rows that are not only take longer then."""
+    rows = (reader.read(line, data) for line, data in enumerate(source.beginning(), 1) if data.strip())
+    known = [expected_tokens(row) for row in rows if isinstance(row, Row)]
+    return bool(known) and max(known) <= _SHORT
+
+
 class Source:
     """The lines of a file or of standard input, read when they are wanted; empty ones are left out."""
 
@@ -177,6 +190,10 @@ class Source:
     def __exit__(self, *_: object) -> None:
         if self._own:
             self._file.close()
+
+    def beginning(self) -> list[bytes]:
+        """The first lines of a file, some thousand bytes, which stay to be read; none of a pipe, which may be slow."""
+        return self._file.peek().splitlines()[:-1] if self._size and isinstance(self._file, io.BufferedReader) else []
 
     def part(self) -> float | None:
         """How much was read, 0 to 1; None if nobody knows how much there is."""

@@ -87,12 +87,13 @@ def engine_command(
         args += ["--fit", "off"]  # it loads the model twice to find out what fits a GPU
     if listen.key:
         args += ["--port", "0", "--api-key", listen.key]
-    args += _private(options, slots) if listen.private else _public(options, manifest, listen)
+    args += _private(options, slots, plan.size) if listen.private else _public(options, manifest, listen)
     return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices), context=context)
 
 
-def _private(options: LaunchOptions, slots: int) -> list[str]:
-    """No copies of caches for others, no trial run; the web page only for a chat, which /serve may open."""
+def _private(options: LaunchOptions, slots: int, context: int) -> list[str]:
+    """No copies of caches for others, no trial run; the web page only for a chat, which /serve may open. `context`: of
+    each slot."""
     if any(flag in ("--api-key", "--api-key-file", "--api-prefix", "--ssl-key-file") for flag in options.engine_args):
         raise UsageError("the engine's door is private here", "such flags belong to --server")
     args = ["--parallel", str(slots), "--no-warmup", "--cache-ram", "0", "--no-slots"]
@@ -102,6 +103,8 @@ def _private(options: LaunchOptions, slots: int) -> list[str]:
         args.append("--no-webui")
     if options.work is Work.EMBEDDING:
         args += ["--embedding", "--pooling", "last"]  # as Qwen3's embedding models are trained
+    if options.short_rows:  # one cache for all: a batch is computed at once, not once for every length in it
+        args += ["--kv-unified", "--kv-unified-per-slot", str(context)]
     return args
 
 

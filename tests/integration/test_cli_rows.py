@@ -117,6 +117,18 @@ def test_a_bad_row_is_an_error_with_its_line_and_the_run_goes_on(cli: Cli) -> No
     assert bad[3]["id"] == "x"
 
 
+def test_short_rows_share_a_cache_and_each_has_a_context_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": question, "max_tokens": 16} for question, _ in sums(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "word " * 6000}]))
+    done = cli("--jsonl", file, "--parallel", "4", "-c", "512", "--verbose")
+    *told, too_long = objects(done.out)
+    assert done.code == 1
+    assert "n_ctx_slot = 512, kv_unified = 'true'" in done.err
+    assert [each["text"] for each in told] == [answer for _, answer in sums(40)]
+    assert "the context holds 512" in too_long["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "words"),
     [

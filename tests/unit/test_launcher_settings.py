@@ -71,6 +71,13 @@ def test_the_users_engine_flags_come_last() -> None:
     assert words[-2:] == ["--parallel", "4"]
 
 
+def test_short_rows_share_a_cache() -> None:
+    words = args(short_rows=True, context=512)
+    assert "--kv-unified" in words
+    assert value(words, "--kv-unified-per-slot") == "512"
+    assert "--kv-unified" not in args(context=512)
+
+
 def test_the_private_door_takes_no_key() -> None:
     with pytest.raises(UsageError, match="belong to --server"):
         args(engine_args=("--api-key-file", "x"))

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import math
 import random
 import threading
 import time
@@ -15,7 +16,7 @@ from launcher.batch import Limits, concurrently
 from launcher.console import Console
 from launcher.options import Face, LaunchOptions, Work
 from launcher.progress import Progress
-from launcher.row import BadRow, Reader, Row, failure
+from launcher.row import BadRow, Reader, Row, expected_tokens, failure
 from launcher.rows import Source
 from runtime.errors import UsageError
 from tests.unit.manifests import manifest
@@ -29,6 +30,25 @@ def row(data: Any, **fields: Any) -> Row:
     found = reader(**fields).read(1, json.dumps(data).encode())
     assert isinstance(found, Row), found
     return found
+
+
+def test_how_long_a_row_may_become_is_known_if_its_answer_is_limited() -> None:
+    assert expected_tokens(row("Hi")) == math.inf
+    assert expected_tokens(row({"prompt": "Hi", "n_predict": -1})) == math.inf
+    assert 8 < expected_tokens(row({"prompt": "Hi", "max_tokens": 8})) < 32
+    assert expected_tokens(row({"prompt": "word " * 100}, predict=8)) > 108
+
+
+def test_the_beginning_of_a_file_stays_to_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [b"%d\n" % number for number in range(10_000)]
+    file.write_bytes(b"".join(lines))
+    console = Console(stdin=io.StringIO(), stdout=io.StringIO(), stderr=io.StringIO(), env={})
+    with Source(str(file), console) as source:
+        beginning = source.beginning()
+        assert 100 < len(beginning) < 10_000
+        assert [line + b"\n" for line in beginning] == lines[: len(beginning)]
+        assert [data for _, data in source] == lines
 
 
 def test_a_text_is_a_prompt() -> None:
