@@ -33,7 +33,7 @@ SYSTEM_LIBRARIES = {
     "libffi": ("doc/libffi*/*", "licenses/libffi*/*"),
     "libz": ("doc/zlib1g*/*", "licenses/zlib*/*"),
 }
-FROZEN_PACKAGES = ("rich", "prompt_toolkit", "wcwidth", "Pygments", "markdown-it-py", "mdurl")
+FROZEN_PACKAGES = ("rich", "prompt_toolkit", "wcwidth", "Pygments", "markdown-it-py", "mdurl", "platformdirs")
 BUILD_HINT = "run 'python3 build_scripts/demo.py', or name one with --base"
 
 
