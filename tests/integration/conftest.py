@@ -1,10 +1,11 @@
 """Real bundles for the integration tests: built once per session from the newest base, run as their users run them."""
 
+import functools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,26 @@ def demo_bundle(run: Runner, base: Path, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("bundle 模型") / "qwen3 演示.run"
     succeed(run.qwenfile("build", "--demo", "--base", base, "-o", path), ["qwenfile", "build", "--demo"])
     return path
+
+
+@pytest.fixture(scope="session")
+def other_base(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a base for a target, once, in a folder that then is as a release's."""
+    from tests.integration.bases import make_base
+
+    folder = tmp_path_factory.mktemp("bases")
+    return functools.cache(lambda target: make_base(run, target, folder))
+
+
+@pytest.fixture(scope="session")
+def emulated(run: Runner) -> Runner:
+    """Runs programs for arm64, with the libraries of Debian 11 for them."""
+    from tests.integration.bases import script
+
+    known = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
+    if not known.is_file() or "enabled" not in known.read_text():
+        pytest.skip("the kernel starts no programs for arm64 here (binfmt_misc, from binfmt-support, as root)")
+    return Runner(env={**run.env, "QEMU_LD_PREFIX": str(script(run, "sysroot.py", "--target", "linux-aarch64"))})
 
 
 @pytest.fixture(scope="session")

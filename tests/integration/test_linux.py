@@ -5,56 +5,25 @@ The engines have one CPU variant (--fast); all else is as in a release.
 
 import json
 import os
-import platform
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from runtime.paths import host_target
-from tests.integration.conftest import ROOT, Result, Runner, succeed
+from tests.integration.bases import needs_cross, needs_debian, script
+from tests.integration.conftest import Result, Runner, succeed
 from tests.integration.server import QUESTION, Server
 
 ASK = ("--cli", "-t", "1", "--temp", "0", "-p", "What is the capital of France?")
 ANSWER = "The capital of France is Paris.\n"
-BINFMT = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 
-pytestmark = pytest.mark.skipif(
-    host_target() != "linux-x86_64" or platform.freedesktop_os_release()["ID"] != "debian",
-    reason="needs Debian on x86-64: its apt fetches Debian 11's libraries and CPython's source",
-)
-needs_cross = pytest.mark.skipif(
-    not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64-static"),
-    reason="needs the cross compiler and the emulator (apt install g++-aarch64-linux-gnu qemu-user-static)",
-)
+pytestmark = needs_debian
 needs_root = pytest.mark.skipif(
     subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0,
     reason="needs root and mounts: another root folder with this system's /proc and /dev",
 )
-
-
-def script(run: Runner, name: str, *arguments: str) -> Path:
-    """What a build script says at its end: the path of what it made."""
-    command = [sys.executable, ROOT / "build_scripts" / name, *arguments]
-    env = {**run.env, "HOME": os.environ.get("HOME", "")}  # where ccache is
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[-1])
-
-
-def make_base(run: Runner, target: str, folder: Path) -> Path:
-    """A base of `target` that runs on older systems than this one."""
-    parts = {
-        "--python": script(run, "build_python.py", "--target", target),
-        "--engine": script(run, "build_native.py", "--target", target, "--portable", "--fast", "--backend", "cpu"),
-        "--stub": script(run, "build_stub.py", "--target", target),
-    }
-    named = [word for name, path in parts.items() for word in (name, path)]
-    base = folder / f"{target}.base"
-    succeed(run.qwenfile("base", "build", "--target", target, *named, "-o", base), [target])
-    return base
 
 
 def system_needs(run: Runner, path: Path) -> dict[str, tuple[int, ...]]:
@@ -69,9 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def portable(run: Runner, folder: Path) -> Path:
+def portable(run: Runner, other_base: Callable[[str], Path], folder: Path) -> Path:
     """The demo bundle for this machine's kind, on the portable base."""
-    base = make_base(run, "linux-x86_64", folder)
+    base = other_base("linux-x86_64")
     bundle = folder / "portable.run"
     succeed(run.qwenfile("build", "--demo", "--base", base, "-o", bundle), ["build"])
     return bundle
@@ -139,22 +108,14 @@ def test_a_system_without_glibc_is_told_so(demo_bundle: Path, folder: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def arm(run: Runner, folder: Path) -> Path:
+def arm(run: Runner, other_base: Callable[[str], Path], folder: Path) -> Path:
     """The demo bundle for arm64."""
-    base = make_base(run, "linux-aarch64", folder)
+    base = other_base("linux-aarch64")
     bundle = folder / "arm.run"
     built = run.qwenfile("build", "--demo", "--target", "linux-aarch64", "--base", base, "-o", bundle)
     succeed(built, ["build", "--target", "linux-aarch64"])
     assert "not tried out" in built.err
     return bundle
-
-
-@pytest.fixture(scope="module")
-def emulated(run: Runner) -> Runner:
-    """Runs programs for arm64, with the libraries of Debian 11 for them."""
-    if not BINFMT.is_file() or "enabled" not in BINFMT.read_text():
-        pytest.skip("the kernel starts no programs for arm64 here (binfmt_misc, from binfmt-support, as root)")
-    return Runner(env={**run.env, "QEMU_LD_PREFIX": str(script(run, "sysroot.py", "--target", "linux-aarch64"))})
 
 
 @needs_cross

@@ -14,9 +14,10 @@ import pytest
 
 from runtime.bundle import HEADER, MAGIC
 from runtime.paths import build_cache
+from tests.integration.bases import needs_wine
 from tests.integration.conftest import ROOT, TIMEOUT, Runner
 from tests.integration.test_stub import Files, entry, tar_of
-from tests.integration.windows import WINE, needs_wine
+from tests.integration.windows import WINE
 
 pytestmark = needs_wine
 

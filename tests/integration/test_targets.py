@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from bundler.demo import DEMO_MODEL
 from bundler.writer import create
 from runtime.bundle import MAGIC, MODEL, Bundle
 from runtime.paths import host_target
+from tests.integration.bases import needs_cross, needs_debian, needs_wine
 from tests.integration.conftest import Runner
+from tests.integration.windows import WINE
 
 OTHER = next(target for target in ("linux-aarch64", "linux-x86_64") if target != host_target())
 
@@ -118,3 +121,30 @@ def test_a_base_that_is_not_the_released_one(run: Runner, release: Path, tmp_pat
     (tmp_path / "SHA256SUMS").write_bytes((release / "SHA256SUMS").read_bytes())
     failed = run.qwenfile("build", "--demo", "--bases", tmp_path, "-o", tmp_path / "x.run")
     assert (failed.code, "SHA256SUMS says" in failed.one_line) == (3, True)
+
+
+@needs_debian
+@needs_cross
+@needs_wine
+def test_one_command_makes_a_bundle_for_three_systems_and_each_answers(
+    run: Runner,
+    other_base: Callable[[str], Path],
+    emulated: Runner,
+    wine_environment: Mapping[str, str],
+    tmp_path: Path,
+) -> None:
+    targets = ("linux-x86_64", "windows-x86_64", "linux-aarch64")
+    folder = {other_base(target).parent for target in targets}.pop()
+    chosen = [word for target in targets for word in ("--target", target)]
+    built = run.qwenfile("build", "--demo", *chosen, "--bases", folder, "--name", "qwen3", cwd=tmp_path)
+    assert built.code == 0, built.err
+    assert built.err.count("verified: loaded its weights") == 1
+    assert built.err.count("not tried out") == 2
+    ask = ("--cli", "-t", "1", "--temp", "0", "-p", "What is the capital of France?")
+    wine = Runner(env={**wine_environment, "QWENFILE_CACHE": f"Z:{tmp_path}/cache"})
+    answers = [
+        run(tmp_path / "qwen3-linux-x86_64.run", *ask),
+        emulated(tmp_path / "qwen3-linux-aarch64.run", *ask),
+        wine(WINE, tmp_path / "qwen3-windows-x86_64.exe", *ask, input=""),
+    ]
+    assert [(answer.code, answer.out) for answer in answers] == [(0, "The capital of France is Paris.\n")] * 3

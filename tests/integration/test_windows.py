@@ -8,17 +8,17 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.integration.bases import needs_wine
 from tests.integration.clients import environment, run_client
-from tests.integration.conftest import ROOT, TIMEOUT, Runner, succeed
+from tests.integration.conftest import TIMEOUT, Runner, succeed
 from tests.integration.server import Server
 from tests.integration.terminal import ENTER, Terminal
-from tests.integration.windows import WINE, needs_wine
+from tests.integration.windows import WINE
 
 TARGET = "windows-x86_64"
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris.\n"
@@ -30,14 +30,6 @@ needs_osslsigncode = pytest.mark.skipif(
 )
 
 
-def script(name: str, *arguments: str) -> Path:
-    """What a build script says at its end: the path of what it made."""
-    command = [sys.executable, ROOT / "build_scripts" / name, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def wine(wine_environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """Runs programs for Windows with a run cache of their own."""
@@ -46,17 +38,10 @@ def wine(wine_environment: Mapping[str, str], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def exe(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exe(run: Runner, other_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo bundle for Windows, in a folder whose name has a space and Chinese letters, as its own has."""
-    named = {
-        "--engine": script("build_native.py", "--target", TARGET, "--fast", "--no-webui"),
-        "--stub": script("build_stub.py", "--target", TARGET),
-        "--python": script("build_windows_python.py"),
-    }
+    base = other_base(TARGET)
     folder = tmp_path_factory.mktemp("windows 模型")
-    base = folder / f"{TARGET}.base"
-    parts = [word for name, path in named.items() for word in (name, path)]
-    succeed(run.qwenfile("base", "build", "--target", TARGET, *parts, "-o", base), ["base", "build"])
     bundle = folder / "qwen3 演示.exe"
     built = run.qwenfile("build", "--demo", "--target", TARGET, "--base", base, "-o", bundle)
     succeed(built, ["build", "--target", TARGET])

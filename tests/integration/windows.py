@@ -7,14 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 _FOLDERS = f"{os.environ.get('PATH', '')}:/usr/lib/wine"
 WINE = shutil.which("wine64", path=_FOLDERS) or ""
 _WINESERVER = shutil.which("wineserver", path=_FOLDERS) or ""
 _TIMEOUT = 300.0  # seconds
-
-needs_wine = pytest.mark.skipif(not WINE, reason="needs wine, which runs programs for Windows (apt install wine64)")
 
 
 @contextmanager
