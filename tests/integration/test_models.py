@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from runtime.bundle import DRAFT, MODEL, Bundle
 from runtime.gguf_header import read_header
 from runtime.memory import Cache, estimate, repacked_types
 from tests.integration.conftest import ROOT, Result, Runner
+from tests.integration.server import Server
 from tests.unit.gguf_files import TinyGGUF
 
 MAKE = ROOT / "build_scripts/make_shape_model.py"
@@ -290,6 +292,26 @@ def test_adapters_are_carried_and_in_force(
     assert run.qwenfile("upgrade", both, "-o", upgraded, "--no-verify").code == 0
     names = [member.name for member in Bundle.open(upgraded).manifest.prefixed("adapters/")]
     assert names == ["adapters/lora-1.gguf", "adapters/control-1.gguf"]
+
+
+def test_a_server_takes_an_adapter_and_each_request_its_strength(
+    run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path
+) -> None:
+    bundle = build(shape("tiny", "--quant", "F16"))
+    with Server(bundle, run, "--lora", str(lora(tmp_path / "a.gguf", strength=50.0))) as server:
+        listed = json.load(urllib.request.urlopen(f"{server.url}/lora-adapters"))
+        assert [(each["id"], each["path"], each["scale"]) for each in listed] == [(0, str(tmp_path / "a.gguf"), 1.0)]
+
+        def said(**more: Any) -> str:
+            body = {"prompt": "Hello", "n_predict": 8, "temperature": 0, "ignore_eos": True, **more}
+            asked = urllib.request.Request(f"{server.url}/completion", json.dumps(body).encode())
+            return str(json.load(urllib.request.urlopen(asked))["content"])
+
+        full, none = said(), said(lora=[{"id": 0, "scale": 0.0}])
+        assert full == said(lora=[{"id": 0, "scale": 1.0}])
+    assert full != none
+    with Server(bundle, run) as server:
+        assert none == said()
 
 
 @pytest.mark.parametrize(
