@@ -223,9 +223,11 @@ class Session:
     def close(self) -> None:
         """Stop the engine if others may be connected to it, and remove its socket. Doing so again does nothing.
 
-        A private engine is left as it is: `main` ends the process next, and nothing it holds outlives that.
+        A private engine behind a socket is left as it is: `main` ends the process next, and nothing it holds outlives
+        that. Behind a port, which is on Windows, it is stopped: there threads that are killed leave their locks held,
+        and a process that needs one on its way out hangs (seen under wine).
         """
-        if not self._plan.listen.private:
+        if not self._plan.listen.private or self._plan.listen.key:
             with contextlib.suppress(EngineError):  # streams that don't end in time end with the process
                 self._engine.stop(_STOP_TIMEOUT)
         self._cleanup.close()

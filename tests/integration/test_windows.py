@@ -216,8 +216,8 @@ def test_no_cache_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
         assert "no usable cache folder; tried " in told.one_line
 
 
-def test_weights_beside_it(run: Runner, wine: Runner, exe: Path, tmp_path: Path) -> None:
-    base = exe.with_name(f"{TARGET}.base")
+def test_weights_beside_it(run: Runner, wine: Runner, other_base: Callable[[str], Path], tmp_path: Path) -> None:
+    base = other_base(TARGET)
     pair = tmp_path / "two files.exe"
     built = run.qwenfile("build", "--demo", "--target", TARGET, "--base", base, "--external-weights", "-o", pair)
     succeed(built, ["build", "--external-weights"])
