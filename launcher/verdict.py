@@ -69,10 +69,11 @@ def _try(backend: str, folder: Path, env: Mapping[str, str]) -> Verdict:
     import subprocess
 
     program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "launcher"]
+    anew = {"PYINSTALLER_RESET_ENVIRONMENT": "1"}  # or its loader takes it for a part of us, without our libraries
     try:
         done = subprocess.run(
             [*program, TRY_GPU, backend, folder],
-            env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False,
+            env={**env, **anew}, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Verdict(reason=f"its driver did not answer within {_PATIENCE} s")

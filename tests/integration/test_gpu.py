@@ -71,6 +71,18 @@ def test_all_layers_go_to_the_gpu_and_the_tokens_stay_the_same(
     assert gpu["notices"] == cpu["notices"] == []
 
 
+def test_a_driver_is_tried_with_the_launchers_own_libraries(
+    run: Runner, demo_bundle: Path, lavapipe: dict[str, str], tmp_path: Path
+) -> None:
+    linker = {"LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": str(tmp_path / "linker")}
+    env = {**lavapipe, **linker, "QWENFILE_CACHE": str(tmp_path / "cache")}
+    assert "Vulkan0" in succeed(run(demo_bundle, "--list-devices", **env), ["--list-devices"]).out
+    logs = [log.read_text(errors="replace") for log in tmp_path.glob("linker.*")]
+    found = [re.findall(r"calling init: (.*libffi.*)", log) for log in logs]
+    assert sum(map(bool, found)) == 2, found  # the launcher, and the child that tries
+    assert all("/_internal/" in path for paths in found for path in paths), found
+
+
 def test_without_flags_a_gpu_is_used_and_some_layers_may_stay(
     run: Runner, demo_bundle: Path, f32: Path, lavapipe: dict[str, str]
 ) -> None:
