@@ -17,7 +17,7 @@ from stages import StageError, Stages
 
 # target -> flags of build_native.py, and the script that makes the Python to freeze (None: the one that runs this)
 RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
-    "linux-x86_64": (("--portable",), ("build_python.py", "--target", "linux-x86_64")),
+    "linux-x86_64": (("--portable", "--backend", "vulkan"), ("build_python.py", "--target", "linux-x86_64")),
     "linux-aarch64": ((), ("build_python.py", "--target", "linux-aarch64")),
     "windows-x86_64": ((), ("build_windows_python.py",)),
     "macos-arm64": ((), None),
