@@ -80,7 +80,7 @@ def _answer_all(
     window = max(_LEAST_WINDOW, _WINDOW_PER_SLOT * session.slots)
     # As many rows wait in the engine as it has slots: those that end together begin together, in one batch.
     limits = Limits(threads=2 * session.slots, window=window, ordered=not options.unordered)
-    session.ready().read_ahead("x")  # the first ones come while it is at that, and begin together as well
+    end_beginning = session.ready().read_ahead("x")  # the first ones come while it is at that: they begin together
     first_failed = 0
     try:
         for told in concurrently(tasks, _worker(session, options), limits, progress.show):
@@ -97,6 +97,7 @@ def _answer_all(
             progress.add(failed=told.failed, tokens=told.tokens)
     finally:
         progress.end()
+        end_beginning()
     return first_failed
 
 
