@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from runtime.paths import host_target
-from tests.integration.conftest import ROOT, Runner, succeed
+from tests.integration.conftest import ROOT, STEADY, Runner, succeed
 from tests.integration.windows import WINE
+
+ASK = ("--cli", *STEADY, "-p", "What is the capital of France?")
+ANSWER = "The capital of France is Paris.\n"
 
 needs_debian = pytest.mark.skipif(
     host_target() != "linux-x86_64" or platform.freedesktop_os_release()["ID"] != "debian",

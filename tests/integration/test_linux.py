@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.bases import needs_cross, needs_debian, script
+from tests.integration.bases import ANSWER, ASK, needs_cross, needs_debian, script
 from tests.integration.conftest import Result, Runner, succeed
 from tests.integration.server import QUESTION, Server
-
-ASK = ("--cli", "-t", "1", "--temp", "0", "-p", "What is the capital of France?")
-ANSWER = "The capital of France is Paris.\n"
 
 pytestmark = needs_debian
 needs_root = pytest.mark.skipif(

@@ -12,7 +12,7 @@ from bundler.demo import DEMO_MODEL
 from bundler.writer import create
 from runtime.bundle import MAGIC, MODEL, Bundle
 from runtime.paths import host_target
-from tests.integration.bases import needs_cross, needs_debian, needs_wine
+from tests.integration.bases import ANSWER, ASK, needs_cross, needs_debian, needs_wine
 from tests.integration.conftest import Runner
 from tests.integration.windows import WINE
 
@@ -140,11 +140,10 @@ def test_one_command_makes_a_bundle_for_three_systems_and_each_answers(
     assert built.code == 0, built.err
     assert built.err.count("verified: loaded its weights") == 1
     assert built.err.count("not tried out") == 2
-    ask = ("--cli", "-t", "1", "--temp", "0", "-p", "What is the capital of France?")
     wine = Runner(env={**wine_environment, "QWENFILE_CACHE": f"Z:{tmp_path}/cache"})
     answers = [
-        run(tmp_path / "qwen3-linux-x86_64.run", *ask),
-        emulated(tmp_path / "qwen3-linux-aarch64.run", *ask),
-        wine(WINE, tmp_path / "qwen3-windows-x86_64.exe", *ask, input=""),
+        run(tmp_path / "qwen3-linux-x86_64.run", *ASK),
+        emulated(tmp_path / "qwen3-linux-aarch64.run", *ASK),
+        wine(WINE, tmp_path / "qwen3-windows-x86_64.exe", *ASK, input=""),
     ]
-    assert [(answer.code, answer.out) for answer in answers] == [(0, "The capital of France is Paris.\n")] * 3
+    assert [(answer.code, answer.out) for answer in answers] == [(0, ANSWER)] * 3

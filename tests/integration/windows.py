@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.integration.conftest import TIMEOUT
+
 _FOLDERS = f"{os.environ.get('PATH', '')}:/usr/lib/wine"
 WINE = shutil.which("wine64", path=_FOLDERS) or ""
 _WINESERVER = shutil.which("wineserver", path=_FOLDERS) or ""
-_TIMEOUT = 300.0  # seconds
 
 
 @contextmanager
@@ -31,9 +32,9 @@ def drive_c(environment: Mapping[str, str], prefix: Path) -> Iterator[dict[str, 
     with subprocess.Popen(command, env=named, stdout=nowhere, stderr=nowhere) as server:
         try:
             begin = [WINE, "wineboot", "--init"]
-            subprocess.run(begin, env=named, stdout=nowhere, stderr=nowhere, timeout=_TIMEOUT, check=True)
+            subprocess.run(begin, env=named, stdout=nowhere, stderr=nowhere, timeout=TIMEOUT, check=True)
             yield named
         finally:
             subprocess.run([_WINESERVER, "--kill"], env=named, check=False)
-            server.wait(_TIMEOUT)
+            server.wait(TIMEOUT)
             shutil.rmtree(prefix, ignore_errors=True)  # what is still ending may be writing
