@@ -19,135 +19,28 @@ holds a key of every input, so a second run with nothing changed only looks. In 
 
 import argparse
 import concurrent.futures
-import dataclasses
-import functools
-import hashlib
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
 import gpu_backends  # noqa: E402
-from build_webui import build_webui, webui_key  # noqa: E402
-from llama_source import LLAMA_COMMIT, PACKAGE_VERSION, SDIST_SHA256, source  # noqa: E402
+from build_webui import build_webui  # noqa: E402
+from engine_folder import collect, strip  # noqa: E402
+from engine_plan import NATIVE, Plan  # noqa: E402
+from llama_source import SDIST_SHA256, source  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
 from runtime.paths import build_cache, host_target  # noqa: E402
 from steps import StepError, Steps, locked, remove_folder, replace_folder, write_text  # noqa: E402
-from toolchains import Toolchain, toolchain  # noqa: E402
+from toolchains import toolchain  # noqa: E402
 
-NATIVE = ROOT / "runtime" / "native"
-
-OPTIONS = {
-    "CMAKE_BUILD_TYPE": "Release",
-    "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",  # one plain name per library, no links to carry
-    "GGML_NATIVE": "OFF",
-    "GGML_BACKEND_DL": "ON",
-    "GGML_CPU_ALL_VARIANTS": "ON",
-    "GGML_OPENMP": "OFF",
-    "GGML_RPC": "OFF",
-    "LLAMA_BUILD_TESTS": "OFF",
-    "LLAMA_BUILD_EXAMPLES": "OFF",
-    "LLAMA_BUILD_COMMON": "ON",
-    "LLAMA_BUILD_TOOLS": "ON",
-    "LLAMA_BUILD_SERVER": "ON",
-    "LLAMA_BUILD_APP": "OFF",
-    "LLAMA_BUILD_UI": "OFF",  # built by build_webui.py, embedded from the build folder
-    "LLAMA_USE_PREBUILT_UI": "OFF",
-    "LLAMA_OPENSSL": "OFF",
-    "LLAMA_BUILD_IS_DEV": "OFF",
-    "LLAMA_BUILD_NUMBER": "0",
-    "LLAMA_BUILD_COMMIT": LLAMA_COMMIT,
-    "GIT_EXE": "",  # else ggml marks its version with the state of whatever repository is around
-}
 BARE_TARGETS = ("llama-server", "llama-completion", "llama-bench")
-ENGINE_LIBRARIES = ("engine", "llama-server-impl", "llama-common", "llama", "mtmd", "ggml", "ggml-base")
-WINDOWS_LIBRARIES = ("engine", "ggml-base")  # the others are in the first (CMakeLists.txt)
-LICENSE_FILES = {
-    "llama.cpp": "LICENSE",
-    "cpp-httplib": "vendor/cpp-httplib/LICENSE",
-    "nlohmann-json": "licenses/LICENSE-jsonhpp",
-    "rotate-bits": "vendor/hash/rotate-bits/LICENSE.md",
-    "sha256": "vendor/hash/sha256/LICENSE",
-    "xxhash": "vendor/hash/xxhash/LICENSE",
-}
 _PAGE_NAME = '<script src="./page-name.js"></script>\n'  # runtime/native/http.cpp answers it with the model's name
-LICENSE_COMMENTS = {  # the header that carries its licence in a comment, and a word of that comment
-    "miniaudio": ("vendor/miniaudio/miniaudio.h", "ALTERNATIVE 1"),
-    "stb_image": ("vendor/stb/stb_image.h", "ALTERNATIVE A"),
-    "subprocess.h": ("vendor/sheredom/subprocess.h", "free and unencumbered software"),
-    "sha1": ("vendor/hash/sha1/sha1.h", "Public Domain"),
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is built from what. `fast` and a missing web UI make an engine for development only."""
-
-    cache: Path
-    tools: Toolchain
-    gpu: gpu_backends.Gpu
-    fast: bool
-    webui: bool
-
-    @property
-    def target(self) -> str:
-        return self.tools.target
-
-    @property
-    def variant(self) -> str:
-        """The target, and whether it is for older systems than this one."""
-        return self.target + ("-portable" if self.tools.native and self.tools.sysroot else "")
-
-    @property
-    def options(self) -> dict[str, str]:
-        fast = {"GGML_CPU_ALL_VARIANTS": "OFF"} if self.fast else {}
-        return OPTIONS | fast | dict(self.tools.options) | dict(self.gpu.options)
-
-    @property
-    def bare_options(self) -> dict[str, str]:
-        """What tests and benchmarks need of a GPU backend is the engine's own library."""
-        return self.options | gpu_backends.OFF | {"GGML_CPU": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
-
-    def _keyed(self, options: dict[str, str]) -> dict[str, str]:
-        """Options without the place of the cache, which does not reach the result."""
-        return {name: value.replace(str(self.cache), "CACHE") for name, value in options.items()}
-
-    @functools.cached_property
-    def key(self) -> str:
-        """16 hex digits over every input of the engine."""
-        inputs = {
-            "source": SDIST_SHA256,
-            "target": self.target,
-            "options": self._keyed(self.options),
-            "compilers": dict(self.tools.compilers),
-            "gpu": self.gpu.inputs,
-            "webui": webui_key() if self.webui else "",
-            "native": {path.name: _sha256(path) for path in _native_sources()},
-            "script": _sha256(Path(__file__)),
-        }
-        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-
-    @functools.cached_property
-    def bare_key(self) -> str:
-        inputs = [SDIST_SHA256, self._keyed(self.bare_options), dict(self.tools.compilers), _sha256(Path(__file__))]
-        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def engine(self) -> Path:
-        return self.cache / "engine" / f"{self.target}-{self.key}"
-
-    @property
-    def tree(self) -> Path:
-        """Where the compiler works; kept, so that the next build compiles only what changed."""
-        return self.cache / "native" / (self.variant + ("-fast" if self.fast else ""))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -226,7 +119,7 @@ def _build_engine(plan: Plan, steps: Steps) -> None:
     work = plan.engine.with_name(f"{plan.engine.name}.work-{os.getpid()}")
     remove_folder(work)
     try:
-        _collect(plan, steps, llama, work)
+        collect(plan, steps, llama, work)
         if built_webui is not None:
             shutil.copyfile(built_webui / "licenses.txt", work / "licenses" / "webui.txt")
         replace_folder(work, plan.engine)
@@ -282,112 +175,6 @@ def _place_webui(built: Path | None, place: Path) -> None:
         write_text(index, text.replace("</head>", _PAGE_NAME + "</head>", 1))
 
 
-def _collect(plan: Plan, steps: Steps, llama: Path, work: Path) -> None:
-    lib = work / "lib"
-    lib.mkdir(parents=True)
-    names = WINDOWS_LIBRARIES if plan.target.startswith("windows-") else ENGINE_LIBRARIES
-    built = [_library(plan.tree / "bin", name) for name in (*names, *plan.gpu.libraries)]
-    kinds = (".so", ".dylib", ".dll")
-    variants = sorted(
-        path for path in (plan.tree / "bin").iterdir() if "ggml-cpu" in path.name and path.suffix in kinds
-    )
-    for path in [*built, *variants]:
-        shutil.copy(path, lib / path.name)
-    if built[0].suffix != ".dll":  # there the linker has done it
-        _strip(plan.tree, steps, sorted(lib.iterdir()))
-    write_text(lib / "flags.json", _flags(plan, lib))
-    _copy_licenses(llama, work / "licenses")
-    for path in plan.gpu.carried:
-        shutil.copyfile(path, lib / path.name)
-    for name, path in {**plan.gpu.licenses, **plan.tools.licenses}.items():
-        shutil.copyfile(path, work / "licenses" / f"{name}.txt")
-    facts = {
-        "target": plan.target,
-        "llama_cpp_python": PACKAGE_VERSION,
-        "llama_cpp": LLAMA_COMMIT,
-        "key": plan.key,
-        "release": plan.webui and not plan.fast,
-        "webui": webui_key() if plan.webui else None,
-        "compilers": list(plan.tools.compilers.values()),
-        "variants": [_variant(path) for path in variants],
-        "gpu": _gpu_facts(plan),
-    }
-    write_text(work / "engine.json", json.dumps(facts, indent=1) + "\n")
-
-
-def _gpu_facts(plan: Plan) -> dict[str, Any] | None:
-    """What the bundler needs to know of a GPU backend, to leave it out."""
-    if not plan.gpu.name:
-        return None
-    files = [_library(plan.tree / "bin", name) for name in plan.gpu.libraries] + list(plan.gpu.carried)
-    return {
-        "backend": plan.gpu.name,
-        "made_with": plan.gpu.inputs,
-        "libraries": [path.name for path in files],
-        "licenses": list(plan.gpu.licenses),
-    }
-
-
-def _library(folder: Path, name: str) -> Path:
-    for candidate in (f"lib{name}.so", f"lib{name}.dylib", f"{name}.dll", f"lib{name}.dll"):
-        if (folder / candidate).is_file():
-            return folder / candidate
-    raise StepError(f"the build left no library {name} in {folder}")
-
-
-def _variant(path: Path) -> str:
-    return path.stem.removeprefix("lib").removeprefix("ggml-cpu").lstrip("-") or "default"
-
-
-def _strip(tree: Path, steps: Steps, files: Sequence[Path]) -> None:
-    found = re.search(r"^CMAKE_STRIP:\w+=(.+)$", (tree / "CMakeCache.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    if found is None or found[1].endswith("NOTFOUND"):
-        raise StepError("strip is missing; install binutils")
-    # a library needs the names it exports: -x on macOS, whose strip knows no --strip-unneeded
-    how = "-x" if files[0].suffix == ".dylib" else "--strip-unneeded"
-    steps.run("stripping the libraries", [found[1], how, *files], tree, os.environ)
-    if files[0].suffix == ".dylib":  # what was changed is no longer signed, and Apple silicon loads only what is
-        steps.run("signing the libraries", ["codesign", "--force", "--sign", "-", *files], tree, os.environ)
-
-
-def _flags(plan: Plan, lib: Path) -> str:
-    """The server's options, asked of the finished engine itself; the host's engine where nothing here can run it."""
-    if plan.tools.run is None:
-        return _flags_of_host(plan)
-    program = next(path for path in (plan.tree / "bin").glob("print-flags*") if path.suffix in ("", ".exe"))
-    beside = lib / program.name  # there it finds the libraries
-    shutil.copy(program, beside)
-    command, env = [*plan.tools.run, str(beside)], os.environ | dict(plan.tools.env)
-    answer = subprocess.run(command, capture_output=True, encoding="utf-8", env=env, check=False)
-    beside.unlink()
-    if answer.returncode != 0:
-        reason = answer.stderr.strip().splitlines()[-1:] or [f"exit code {answer.returncode}"]
-        raise StepError(f"the built engine doesn't load: {reason[0]}")
-    if not json.loads(answer.stdout):
-        raise StepError("the built engine names no options")
-    return answer.stdout
-
-
-def _flags_of_host(plan: Plan) -> str:
-    try:
-        name = (plan.cache / "engine" / f"{host_target()}.current").read_text(encoding="utf-8").strip()
-        return (plan.cache / "engine" / name / "lib" / "flags.json").read_text(encoding="utf-8")
-    except OSError:
-        remedy = "run build_native.py without --target first"
-        raise StepError(f"the options of an engine for {plan.target} are those of this machine's; {remedy}") from None
-
-
-def _copy_licenses(llama: Path, folder: Path) -> None:
-    """Licence files as they are; for single-header libraries the comment in which they carry theirs."""
-    folder.mkdir()
-    for name, file in LICENSE_FILES.items():
-        shutil.copyfile(llama / file, folder / f"{name}.txt")
-    for name, (file, word) in LICENSE_COMMENTS.items():
-        text = (llama / file).read_text(encoding="utf-8", errors="replace")
-        at = text.rindex(word)
-        write_text(folder / f"{name}.txt", text[text.rindex("/*", 0, at) : text.index("*/", at)].strip("/*\n -") + "\n")
-
-
 def _build_bare(plan: Plan, steps: Steps) -> None:
     """Unmodified llama.cpp programs beside the engine, with the engine's own CPU libraries: same options, same code."""
     final = plan.engine / "bare"
@@ -409,7 +196,7 @@ def _build_bare(plan: Plan, steps: Steps) -> None:
         for path in (tree / "bin").iterdir():
             if path.is_file() and not path.is_symlink():
                 shutil.copy(path, work / path.name)
-        _strip(tree, steps, sorted(work.iterdir()))
+        strip(tree, steps, sorted(work.iterdir()))
         for path in (plan.engine / "lib").iterdir():
             if "ggml-cpu" in path.name:
                 shutil.copy(path, work / path.name)
@@ -419,10 +206,6 @@ def _build_bare(plan: Plan, steps: Steps) -> None:
         remove_folder(work)
 
 
-def _native_sources() -> list[Path]:
-    return sorted(path for path in NATIVE.iterdir() if path.suffix in {".c", ".cpp", ".h", ".def", ".txt"})
-
-
 def _tool(name: str) -> Path:
     """cmake and ninja of this environment's wheels."""
     folder = Path(sys.executable).parent
@@ -430,10 +213,6 @@ def _tool(name: str) -> Path:
     if path is None:
         raise StepError(f"{name} is missing in {folder}; run: python -m pip install -r build_scripts/requirements.txt")
     return Path(path)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":
