@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import gpu_backends
@@ -69,8 +71,9 @@ class Plan:
         return self.options | gpu_backends.OFF | {"GGML_CPU": "OFF", "GGML_CPU_ALL_VARIANTS": "OFF"}
 
     def _keyed(self, options: dict[str, str]) -> dict[str, str]:
-        """Options without the place of the cache, which does not reach the result."""
-        return {name: value.replace(str(self.cache), "CACHE") for name, value in options.items()}
+        """Options without the places of the cache and of the virtual environment, which do not reach the result."""
+        places = {str(self.cache): "CACHE", sys.prefix: "ENVIRONMENT"}
+        return {name: _without(value, places) for name, value in options.items()}
 
     @functools.cached_property
     def key(self) -> str:
@@ -104,6 +107,10 @@ class Plan:
 
 def _native_sources() -> list[Path]:
     return sorted(path for path in NATIVE.iterdir() if path.suffix in {".c", ".cpp", ".h", ".def", ".txt"})
+
+
+def _without(value: str, places: Mapping[str, str]) -> str:
+    return functools.reduce(lambda text, place: text.replace(place, places[place]), places, value)
 
 
 def _scripts() -> dict[str, str]:
