@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from runtime.errors import QwenfileError, UsageError
+from runtime.locks import take
 
 # How every line starts, so that half a line is known as ours.
 _START = b'{"line": '
 _PIECE = 1024 * 1024
+_OPEN_FILES_MOVE = os.name != "nt"
 _REMEDY = "write to another file with -o"
 
 
@@ -106,16 +108,8 @@ class AnswerFile:
         return self._path.is_file()
 
     def _lock(self, file: BinaryIO) -> None:
-        try:
-            import fcntl
-        except ImportError:
-            return
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another run is writing {self._path}", _REMEDY) from None
-        except OSError:
-            pass  # a filesystem without locks
+        if take(file.fileno()) is False:
+            raise UsageError(f"another run is writing {self._path}", _REMEDY)
 
     def _mend(self) -> None:
         """Learn what is answered; drop what is half-written, failed or double."""
@@ -178,13 +172,16 @@ class AnswerFile:
                     for begin in range(0, size, _PIECE):
                         out.write(old.read(min(_PIECE, size - begin)))
             os.fsync(new.fileno())
+            if not _OPEN_FILES_MOVE:
+                new.close()
+                self._file.close()
             part.replace(self._path)
         except BaseException:
             new.close()
             part.unlink(missing_ok=True)
             raise
         self._file.close()
-        self._file = new
+        self._file = new if _OPEN_FILES_MOVE else self._open()
 
     def _unwritable(self, error: OSError) -> UsageError:
         return UsageError(f"cannot write {self._path}: {(error.strerror or str(error)).lower()}")

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from launcher.conversation import ASSISTANT, Conversation, Turn
 from runtime.errors import UsageError
+from runtime.locks import take
 
 VERSION = 1
 SUFFIX = ".jsonl"
@@ -117,10 +118,20 @@ class Journal:
         if target.exists():
             raise UsageError(f"there is a conversation named {name} already", "choose another name")
         try:
-            self.path.rename(target)
+            self._move(target)
         except OSError as error:
             raise UsageError(f"cannot save as {name}: {(error.strerror or str(error)).lower()}") from None
-        self.path = target
+
+    def _move(self, target: Path) -> None:
+        assert self.path is not None
+        open_files_move = os.name != "nt"
+        if not open_files_move:
+            self.close()
+        try:
+            self.path = self.path.rename(target)
+        finally:
+            if not open_files_move:
+                self._file = self._open(self.path, exclusive=False)
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._broken:
@@ -155,22 +166,10 @@ class Journal:
         """The file, locked as long as it is open; None if another chat holds it."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (os.O_EXCL if exclusive else 0)
         file = os.fdopen(os.open(path, flags, 0o600), "ab")
-        if not _lock(file):
+        if take(file.fileno()) is False:
             file.close()
             return None
         return file
-
-
-def _lock(file: IO[bytes]) -> bool:
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        pass  # a system or a filesystem without locks
-    return True
 
 
 def checked_name(name: str) -> str:

@@ -10,6 +10,8 @@ import re
 import time
 from pathlib import Path
 
+from runtime.locks import take
+
 _DAY = 24 * 3600.0
 _MONTH = 30 * _DAY
 # What the stub, launcher.unpack and launcher.verdict make, and what a killed process left half made; nothing else in
@@ -31,7 +33,7 @@ def hold(path: Path) -> bool:
         handle = -1
     if handle >= 0:
         _held.append(handle)
-        _lock(handle, shared=True)
+        take(handle, shared=True)
     with contextlib.suppress(OSError):
         if time.time() - path.stat().st_mtime > _DAY:
             os.utime(path)
@@ -47,11 +49,10 @@ def sweep(root: Path) -> None:
 
 
 def _retire(path: Path) -> None:
-    handle = -1
-    with contextlib.suppress(PermissionError):  # Windows again
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    # Windows neither renames nor removes what is in use, by us here either
+    handle = -1 if os.name == "nt" else os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        if time.time() - path.stat().st_mtime < _MONTH or (handle >= 0 and not _lock(handle, shared=False)):
+        if time.time() - path.stat().st_mtime < _MONTH or (handle >= 0 and not take(handle)):  # no locks: who knows
             return
         if path.is_file():
             path.unlink()
@@ -65,16 +66,3 @@ def _retire(path: Path) -> None:
     finally:
         if handle >= 0:
             os.close(handle)
-
-
-def _lock(handle: int, *, shared: bool) -> bool:
-    """Take the lock. False if others hold it, or the filesystem has none: who knows then whether anybody would."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: what is in use cannot be renamed
-        return True
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -17,6 +17,7 @@ from pathlib import Path
 from launcher.tidy import hold, sweep
 from runtime.bundle import ENGINE_PREFIX, Bundle, Member
 from runtime.errors import CacheError, ModelError
+from runtime.locks import take
 
 
 def unpack_engine(bundle: Bundle, root: Path) -> Path:
@@ -111,7 +112,7 @@ def _unpack(bundle: Bundle, members: tuple[Member, ...], folder: Path) -> None:
 
 
 def _work_suffix() -> str:
-    """One for whoever holds the lock; on Windows, where such locks are not to be relied on, one for each process."""
+    """One for whoever holds the lock; on Windows, where scanners may hold what was left, one for each process."""
     return f".work-{os.getpid()}" if os.name == "nt" else ".work"
 
 
@@ -120,22 +121,10 @@ def _lock(path: Path) -> Iterator[None]:
     """Wait for and hold the lock file; where the system or filesystem has no such locks, the rename decides."""
     handle = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
-        with contextlib.suppress(OSError):
-            _wait_for(handle)
+        take(handle, wait=True)
         yield
     finally:
         os.close(handle)
-
-
-def _wait_for(handle: int) -> None:
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except ImportError:
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
 
 
 def _seal(path: Path, mode: int) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import CacheError
+from runtime.locks import take
 
 APP = "qwenfile"
 
@@ -166,8 +167,6 @@ def _private_parents(env: Mapping[str, str]) -> Iterator[Path]:
 
 def _make_locked(parent: Path, name: str) -> tuple[Path, int]:
     """Make the folder with a `lock` inside that is held as long as this process lives."""
-    import fcntl
-
     folder = parent / name
     while True:
         folder.mkdir(mode=0o700)
@@ -176,8 +175,7 @@ def _make_locked(parent: Path, name: str) -> tuple[Path, int]:
         except BaseException:
             _remove(folder)
             raise
-        with contextlib.suppress(OSError):  # a filesystem without locks: nobody can take ours then either
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        take(lock, wait=True)  # on a filesystem without locks nobody can take ours either
         if os.fstat(lock).st_nlink:
             return folder, lock
         os.close(lock)  # another process reaped it between open and flock
@@ -193,14 +191,13 @@ def _reap(parent: Path) -> None:
 
 
 def _abandoned(folder: Path, modified: float) -> bool:
-    import fcntl
-
     try:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         return time.time() - modified > _ABANDONED_AFTER
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not take(lock):
+            return False
         (folder / "lock").unlink()  # while we hold it: an owner that comes late sees that the folder is lost
     except OSError:
         return False
