@@ -1,7 +1,4 @@
-"""The workflows, as far as they can be checked here: GitHub's schema, actions pinned by commit, every target served.
-
-actionlint checks them in ci.yml; it cannot be had from PyPI without a download from elsewhere.
-"""
+"""The workflows, as far as can be checked here: GitHub's schema, actionlint, actions pinned, all targets served."""
 
 import re
 import sys
@@ -20,6 +17,15 @@ def test_the_schema_accepts_it(run: Runner, path: Path) -> None:
         Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", path
     )
     assert checked.code == 0, checked.out + checked.err
+
+
+def test_actionlint_finds_nothing(run: Runner, tmp_path: Path) -> None:
+    actionlint = Path(sys.executable).with_name("actionlint")
+    checked = run(actionlint, "-oneline", *WORKFLOWS)
+    assert (checked.code, checked.out) == (0, "")
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(WORKFLOWS[0].read_text("utf-8").replace("github.workflow", "github.nothing"))
+    assert "nothing" in run(actionlint, "-oneline", wrong).out
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
