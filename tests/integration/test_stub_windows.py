@@ -136,6 +136,25 @@ def test_a_long_way_to_the_cache(wine: Runner, bundle: Path, tmp_path: Path) -> 
     assert list(deep.glob("launcher-*"))
 
 
+def test_it_starts_from_a_share_and_unpacks_to_one(wine: Runner, bundle: Path) -> None:
+    """wine keeps what it shows as \\\\SERVER\\SHARE in a folder of its own."""
+    share = Path(wine.env["WINEPREFIX"], "dosdevices/unc/server", "share 模型")
+    share.mkdir(parents=True)
+    shutil.copy(bundle, share / "a bundle.exe")
+    itself, cache = "\\\\server\\share 模型\\a bundle.exe", "\\\\server\\share 模型\\cache"
+    for _ in range(2):
+        told = wine(WINE, itself, "exit=3", QWENFILE_CACHE=cache)
+        assert (told.code, told.err) == (3, "")
+        assert told.out.replace("\r\n", "\n").splitlines()[1] == itself
+    (folder,) = (share / "cache").iterdir()
+    assert (folder / "launcher.exe").is_file()
+    (share / "file").touch()
+    places = dict.fromkeys(("QWENFILE_CACHE", "LOCALAPPDATA", "USERPROFILE", "TEMP"), f"{cache[:-5]}file")
+    told = wine(WINE, itself, **places)
+    assert told.code in (3, 126)  # wine gives a process its own LOCALAPPDATA
+    assert f"tried {cache[:-5]}file: " in told.err or not told.err
+
+
 def test_what_is_missing_or_cut_is_unpacked_again(wine: Runner, bundle: Path, cache: Path) -> None:
     assert wine(WINE, bundle).code == 0
     (folder,) = cache.glob("launcher-*")

@@ -47,6 +47,10 @@ static HANDLE open_self(wchar_t path[MAX_PATH_LENGTH], uint64_t *size) {
     DWORD length = GetModuleFileNameW(NULL, path, MAX_PATH_LENGTH);
     if (!length || length >= MAX_PATH_LENGTH)
         return INVALID_HANDLE_VALUE;
+    if (wcsncmp(path, L"UNC\\", 4) == 0) { /* on a share, as wine tells it: \\server\share without its beginning */
+        path[2] = L'\\';
+        memmove(path, path + 2, (length - 1) * sizeof *path);
+    }
     HANDLE file = CreateFileW(path, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, OPEN_EXISTING, 0, NULL);
     if (file != INVALID_HANDLE_VALUE && GetFileSizeEx(file, &found))
         *size = (uint64_t)found.QuadPart;
@@ -66,7 +70,14 @@ static HANDLE make_job(void) {
 
 /* The path as other programs understand it, if it is short enough for them. */
 static const wchar_t *plain(const wchar_t *path) {
-    return wcslen(path) < MAX_PATH + 4 && wcsncmp(path, L"\\\\?\\", 4) == 0 && path[5] == L':' ? path + 4 : path;
+    static wchar_t share[MAX_PATH + 8];
+    if (wcslen(path) >= MAX_PATH + 4 || wcsncmp(path, L"\\\\?\\", 4) != 0)
+        return path;
+    if (wcsncmp(path + 4, L"UNC\\", 4) == 0) {
+        _snwprintf(share, MAX_PATH + 8, L"\\%ls", path + 7);
+        return share;
+    }
+    return path[5] == L':' ? path + 4 : path;
 }
 
 /* Runs the launcher with our command line, streams and environment, and waits. Returns only if it cannot be started:
