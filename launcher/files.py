@@ -1,5 +1,6 @@
 """Text files that are put into a conversation. Imported by the launcher only."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,18 @@ _LARGEST = 64 * 2**20
 _FOR_TALK = 4
 
 
-def names(argument: str) -> list[Path]:
-    """The files that a command's argument names: one with spaces in it, or several, quoted as in a shell."""
+def names(argument: str, *, escapes: bool = os.name != "nt") -> list[Path]:
+    """The files that a command's argument names: one with spaces in it, or several, quoted as in a shell. `escapes`:
+    whether a backslash takes its meaning from the next sign, and is not a part of Windows' names."""
     whole = Path(argument).expanduser()
     if whole.is_file():
         return [whole]
+    lexer = shlex.shlex(argument, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if not escapes:
+        lexer.escape = ""
     try:
-        words = shlex.split(argument)
+        words = list(lexer)
     except ValueError:
         words = [argument]
     return [Path(word).expanduser() for word in words]

@@ -25,6 +25,7 @@ def system_prompt(options: LaunchOptions) -> str | None:
 
 def read_text(path: Path) -> str:
     """A text file's content. Raises UsageError if it can't be read or is no UTF-8."""
+    check_files([path])
     try:
         return decode(path.read_bytes(), str(path))
     except OSError as error:
@@ -54,7 +55,7 @@ def check_files(files: Sequence[Path]) -> None:
     """Raise UsageError for the first file that cannot be opened, before anything slow begins."""
     for path in files:
         try:
-            if path.is_dir():
+            if path.is_dir():  # to Windows it is one that this user may not read
                 raise IsADirectoryError(EISDIR, "Is a directory")
             if not path.is_fifo():  # opening one would be heard on its other side
                 path.open("rb").close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launcher import files
 from launcher.archive import Archive
 from launcher.chat import Chat
 from launcher.client import ChatEvent, Content, Progress
@@ -279,3 +280,11 @@ def test_lone_surrogates_do_not_reach_the_engine() -> None:
     chat, script, _ = chat_with(answer("a"))
     chat.handle("a\udcff\x00b")
     assert script.requests[0][0][0]["content"] == "a?\x00b"
+
+
+def test_files_are_named_as_their_system_names_them(tmp_path: Path) -> None:
+    assert files.names(r"a\ b.txt 'c d.txt'", escapes=True) == [Path("a b.txt"), Path("c d.txt")]
+    paths = ["\\\\server\\x y\\a.txt", "C:\\b.txt"]
+    assert files.names(f'"{paths[0]}" {paths[1]}', escapes=False) == [Path(path) for path in paths]
+    (tmp_path / "it's one.txt").touch()
+    assert files.names(str(tmp_path / "it's one.txt")) == [tmp_path / "it's one.txt"]

@@ -166,7 +166,7 @@ def test_a_character_may_come_in_pieces() -> None:
 
 def test_files_are_looked_at_before_they_are_read(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    file.write_text("context\n")
+    file.write_bytes(b"context\n")
     check_files([file])
     for wrong, words in ((tmp_path, "is a directory"), (tmp_path / "b", "no such file")):
         with pytest.raises(UsageError, match=words):

@@ -8,6 +8,9 @@ import pytest
 from launcher import desktop
 from runtime.bundle import Bundle, Header, Manifest
 from runtime.errors import QwenfileError, UsageError
+from tests.unit.systems import posix_only
+
+pytestmark = posix_only
 
 
 def bundle(name: str = "Qwen3 0.6B", path: str = "/opt/qwen3.run") -> Bundle:

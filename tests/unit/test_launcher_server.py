@@ -1,7 +1,6 @@
 """What `--server` decides before the engine starts: ports, keys, addresses, the browser, files."""
 
 import os
-import resource
 import socket
 from pathlib import Path
 
@@ -128,6 +127,7 @@ def test_a_port_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_open_files_rises_as_far_as_it_may() -> None:
+    resource = pytest.importorskip("resource", reason="this system has no such limits")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))

@@ -12,6 +12,7 @@ from launcher.session import Place, check_weights, explain, find_weights, forget
 from launcher.unpack import unpack_engine
 from runtime.bundle import LAUNCHER, Bundle, Header, Manifest
 from runtime.errors import CacheError, ExitCode, ModelError
+from tests.unit.systems import posix_only
 
 
 def make_bundle(path: Path, **engine: bytes) -> Bundle:
@@ -81,7 +82,7 @@ def test_settings_for_another_llama_cpp_are_forgotten() -> None:
 
 
 def test_cores_are_counted_once_and_within_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     assert machine.usable_cores(tmp_path) == 4
     for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
         topology = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
@@ -108,6 +109,7 @@ def test_the_engine_is_unpacked_once(tmp_path: Path) -> None:
     assert unpack_engine(other, tmp_path) != folder
 
 
+@posix_only
 def test_a_damaged_cache_is_mended(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "x.run", a=b"one", b=b"two")
     folder = unpack_engine(bundle, tmp_path)

@@ -11,8 +11,10 @@ import pytest
 
 from runtime import paths
 from runtime.errors import CacheError, ExitCode
+from tests.unit.systems import posix_only
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: other owners")
+pytestmark = posix_only
+needs_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs root: other owners")
 
 
 @pytest.fixture

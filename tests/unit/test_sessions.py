@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_a_conversation_comes_back_as_it_was(tmp_path: Path) -> None:
     conversation.add(said("more"))
     conversation.cut(3, 4)
     (path,) = tmp_path.iterdir()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.name == "nt" or stat.S_IMODE(path.stat().st_mode) == 0o600
     again = read(path)
     assert (again.system, again.turns) == (conversation.system, conversation.turns)
 
@@ -67,10 +68,10 @@ def test_what_a_killed_program_leaves_is_read(tmp_path: Path) -> None:
     journal._flushed = 0.0
     journal.piece("4 5")
     assert journal.path
-    journal.path.rename(path)
-    path.write_bytes(path.read_bytes() + b'{"piece": "6')
+    path.write_bytes(journal.path.read_bytes() + b'{"piece": "6')
     assert [(turn.content, turn.interrupted) for turn in read(path).turns] == [("count", False), ("1 2 3 4 5", True)]
     journal.close()
+    journal.path.unlink()
     keeper = archive(tmp_path)
     conversation, same = keeper.open(path)
     assert same
@@ -150,7 +151,8 @@ def test_a_full_or_broken_disk_is_told_once(tmp_path: Path) -> None:
     keeper = archive(tmp_path / "gone" / "deeper", complaints)
     conversation = talk(keeper, "a", "b")
     conversation.add(said("c"))
-    assert complaints == ["no such file or directory"]
+    assert len(complaints) == 1
+    assert os.name == "nt" or complaints == ["no such file or directory"]
     with pytest.raises(UsageError, match="cannot be saved"):
         keeper.rename("x")
 

@@ -1,0 +1,7 @@
+"""Unit tests that are about one system only."""
+
+import os
+
+import pytest
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="about what Windows has not: owners, modes, a desktop's menu")
