@@ -117,6 +117,37 @@ def test_rows_are_answered(wine: Runner, command: Path, tmp_path: Path) -> None:
     assert [json.loads(line)["line"] for line in content.splitlines()] == [1, 2, 3]
 
 
+def test_rows_go_on_where_they_were(wine: Runner, command: Path, tmp_path: Path) -> None:
+    """What failed is tried again, and comes where it belongs: the file is replaced while it is in use."""
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    ask = (*STEADY, "--jsonl", f"Z:{rows}", "-o", f"Z:{out}")
+    wrong = '{"prompt": "What is 2 + 2?", "temprature": 1}'
+    right = '{"prompt": "What is 2 + 2?"}'
+    rows.write_text(f'"What is 1 + 1?"\n{wrong}\n"What is 3 + 3?"\n')
+    assert wine(command, *ask).code == 1
+    rows.write_text(f'"What is 1 + 1?"\n{right}\n"What is 3 + 3?"\n')
+    told = wine(command, *ask)
+    assert (told.code, told.err) == (0, "")
+    assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == [1, 2, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
+
+
+def test_two_runs_do_not_write_the_same_answers(wine: Runner, command: Path, tmp_path: Path) -> None:
+    out = f"Z:{tmp_path}/out.jsonl"
+    first = subprocess.Popen(
+        [command, *STEADY, "--jsonl", "-o", out], env=dict(wine.env), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert first.stdin is not None
+    first.stdin.write(b'"What is 1 + 1?"\n')
+    first.stdin.flush()
+    while not (tmp_path / "out.jsonl").is_file() or b"1 + 1" not in (tmp_path / "out.jsonl").read_bytes():
+        assert first.poll() is None
+    second = wine(command, *STEADY, "--jsonl", "-o", out, input='"What is 2 + 2?"')
+    assert (second.code, "another run is writing" in second.one_line) == (2, True)
+    first.communicate(timeout=TIMEOUT)
+    assert first.returncode == 0
+
+
 def start(wine: Runner, command: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     """Start it as the leader of a group, as a terminal would: Ctrl-C goes to all of the group."""
     pipe = subprocess.PIPE
@@ -171,6 +202,43 @@ def test_a_chat_at_a_terminal(wine: Runner, exe: Path, tmp_path: Path) -> None:
     chat.wait_for(r"Nice to meet you, Ada!.*>>> *$")
     chat.enter("/exit")
     assert chat.end() == 0
+
+
+def test_a_closed_window_loses_nothing(wine: Runner, exe: Path, tmp_path: Path) -> None:
+    """wine kills what runs in a window that closes, as Windows does with what takes its time. Meanwhile another chat
+    does not write the conversation."""
+    env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}/cache", "LOCALAPPDATA": f"Z:{tmp_path}"}
+    ask = [WINE, exe, "-t", "1", "--temp", "0", "--nothink"]
+    chat = Terminal(ask, env, columns=120)
+    chat.wait_for(r">>> *$")
+    chat.enter("My name is Ada.")
+    chat.wait_for(r"Nice to meet you, Ada!.*>>> *$")
+    chat.enter("/save Ada")
+    chat.wait_for(r"saved as Ada;.*>>> *$")
+    other = Terminal(ask, env, columns=120)
+    other.wait_for(r">>> *$")
+    other.enter("/load Ada")
+    other.wait_for(r"in a copy.*>>> *$")
+    other.enter("/exit")
+    assert other.end() == 0
+    chat.hang_up()
+    again = Terminal(ask, env, columns=120)
+    again.wait_for(r">>> *$")
+    again.enter("/load Ada")
+    again.wait_for(r"loaded 1 turn;.*>>> *$")
+    again.enter("What is my name?")
+    again.wait_for(r"Your name is Ada\..*>>> *$")
+    again.enter("/exit")
+    assert again.end() == 0
+
+
+def test_it_runs_from_a_share(wine: Runner, exe: Path) -> None:
+    """A classroom's server has it; wine keeps what it shows as \\\\SERVER\\SHARE in a folder of its own."""
+    share = Path(wine.env["WINEPREFIX"], "dosdevices/unc/server/school")
+    share.mkdir(parents=True)
+    (share / "qwen3 演示.exe").hardlink_to(exe)
+    told = wine(WINE, "\\\\server\\school\\qwen3 演示.exe", *STEADY, "-p", QUESTION)
+    assert (told.code, told.out, told.err) == (0, ANSWER, "")
 
 
 def test_a_window_of_its_own_stays_open_after_an_error(wine: Runner, exe: Path) -> None:
