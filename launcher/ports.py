@@ -91,7 +91,8 @@ def _probe(host: str, port: int) -> socket.socket:
             remedy = "choose another --port" if error.errno == errno.EACCES else "choose another --host"
             raise ListenError(f"cannot listen on {host} port {port}: {reason}", remedy) from None
         by = holder(port)
-        problem = f"cannot listen on {host} port {port}: {reason}" + (f" by {by}" if by else "")
+        # in Windows' words: only one usage of each socket address is normally permitted
+        problem = f"cannot listen on {host} port {port}: address already in use" + (f" by {by}" if by else "")
         raise _TakenError(problem, "choose another --port, or 0 for any") from None
     return probe
 

@@ -4,4 +4,6 @@ import os
 
 import pytest
 
-posix_only = pytest.mark.skipif(os.name == "nt", reason="about what Windows has not: owners, modes, a desktop's menu")
+posix_only = pytest.mark.skipif(
+    os.name == "nt", reason="about what Windows lacks: owners, modes, Unix sockets, menu entries"
+)

@@ -177,11 +177,11 @@ def test_files_are_counted_before_they_are_added(tmp_path: Path) -> None:
     ):
         chat.handle(f'/upload "{long}"')
     (tmp_path / "x.bin").write_bytes(b"\x7fELF\x00\xff")
-    (tmp_path / "nul.txt").write_bytes(b"a\x00b")
+    (tmp_path / "zeros.txt").write_bytes(b"a\x00b")
     (tmp_path / "empty.txt").write_bytes(b"")
     for name, problem in (
         ("x.bin", "not UTF-8"),
-        ("nul.txt", "NUL"),
+        ("zeros.txt", "NUL"),
         ("empty.txt", "empty"),
         ("no", "no such"),
         (".", "no file"),

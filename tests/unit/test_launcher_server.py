@@ -13,6 +13,8 @@ from launcher.server import Address, allow_many_connections, has_desktop, page_u
 from launcher.settings import Listen, door, engine_command, is_private
 from runtime.bundle import Manifest
 from runtime.errors import ListenError, UsageError
+from runtime.paths import host_target
+from tests.unit.systems import posix_only
 
 
 def test_a_port_that_is_taken_is_named_or_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +22,8 @@ def test_a_port_that_is_taken_is_named_or_passed_over(monkeypatch: pytest.Monkey
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        with pytest.raises(ListenError, match=rf"port {taken}: address already in use by .* \(process {os.getpid()}\)"):
+        by = rf" by .* \(process {os.getpid()}\)" if host_target().startswith("linux") else ""
+        with pytest.raises(ListenError, match=rf"port {taken}: address already in use{by}"):
             choose_port("127.0.0.1", taken)
         monkeypatch.setattr("launcher.ports.DEFAULT_PORT", taken)
         assert taken < choose_port("127.0.0.1", None) <= taken + 10
@@ -44,6 +47,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
         choose_port("192.0.2.1", 0)
 
 
+@posix_only
 def test_unix_sockets_are_cleared_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     with unix_sockets(f"127.0.0.1,{path}"), socket.socket(socket.AF_UNIX) as own:
@@ -106,7 +110,7 @@ def test_powerful_features_need_a_key_in_public(flag: str) -> None:
 def test_no_browser_over_ssh_or_without_a_display() -> None:
     assert has_desktop({"DISPLAY": ":0"})
     assert not has_desktop({"DISPLAY": ":0", "SSH_CONNECTION": "a b"})
-    assert not has_desktop({})
+    assert has_desktop({}) is not host_target().startswith("linux")
 
 
 def test_the_port_file_lives_as_long_as_the_server(tmp_path: Path) -> None:
