@@ -5,7 +5,8 @@
 For the benchmark and for tests that need weights of a real size: same tensors, same speed, same memory as the model
 it is named after, and text that means nothing. With --shards, OUT-00001-of-0000N.gguf and so on, as llama.cpp's
 gguf-split names and fills them. The header is written first, then tensor after tensor in pieces of a few MB, so that
-memory stays small. Vocabulary and chat template come from the engine's source (`build_native.py` unpacks it).
+memory stays small. Vocabulary and chat template come from the engine's source (`build_native.py` unpacks it), which
+has Qwen2's vocabulary; Qwen3 gave names to twelve tokens that were free there.
 """
 
 import argparse
@@ -32,6 +33,17 @@ from shapes import NATIVE_CONTEXT, SHAPES, Shape, TensorShape, tensors  # noqa: 
 from steps import StepError, Steps  # noqa: E402
 
 EOS, PAD = 151_645, 151_643
+# Qwen3's tokenizer_config.json, added_tokens_decoder: tokens that are text (type 4 of llama.cpp, user-defined).
+NEW_TOKENS = dict(
+    enumerate(
+        (
+            "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
+            "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>",
+        ),
+        start=151_657,
+    )
+)  # fmt: skip
+_USER_DEFINED = 4
 NATIVE = 32_768  # before YaRN
 _CHUNK = 16 * 1024 * 1024  # bytes made at a time
 # bytes per block, values per block
@@ -76,13 +88,19 @@ class Vocabulary:
     merges: list[str]
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no count of at least 1")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, write, say what was written."""
     parser = argparse.ArgumentParser(description="Write a random-weights GGUF of a Qwen3 model's exact shape.")
     parser.add_argument("model", choices=SHAPES, help="the model whose shape to take")
     parser.add_argument("--quant", choices=QUANTS, default="Q8_0", help="type of the weights (default: Q8_0)")
-    parser.add_argument("--layers", type=int, help="only this many layers, for a smaller file")
-    parser.add_argument("--shards", type=int, default=1, help="split the tensors over this many files")
+    parser.add_argument("--layers", type=_count, help="only this many layers, for a smaller file")
+    parser.add_argument("--shards", type=_count, default=1, help="split the tensors over this many files")
     parser.add_argument("--yarn", type=float, metavar="FACTOR", help="with YaRN keys, as converters write them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -233,9 +251,12 @@ def read_vocabulary(path: Path) -> Vocabulary:
     """Tokens, types and merges of a GGUF that holds a vocabulary. gguf.GGUFReader takes seconds for the same."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = dict(_key_values(data))
+    tokens, types = found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"]
+    for number, text in NEW_TOKENS.items():
+        tokens[number], types[number] = text.encode(), _USER_DEFINED
     return Vocabulary(
-        tokens=found["tokenizer.ggml.tokens"],
-        types=found["tokenizer.ggml.token_type"],
+        tokens=tokens,
+        types=types,
         merges=[merge.decode() for merge in found["tokenizer.ggml.merges"]],
     )
 

@@ -1,5 +1,6 @@
 """base + weights + manifest -> bundle, written beside its name and renamed. The heart of `qwenfile build`."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from bundler.adapters import Adapter
 from bundler.edit import encode_args
 from bundler.model import Model
 from bundler.platforms import platform_of
-from bundler.writer import Progress, check_output, create
+from bundler.writer import CHUNK, Progress, Source, check_output, create
 from runtime.bundle import ALIGNMENT, ARGS, DRAFT, ENGINE_PREFIX, LICENSE_PREFIX, MODEL, Bundle, edges_sha256
 from runtime.errors import QwenfileError, UsageError
 
@@ -103,7 +104,8 @@ def gpu_members(base: Bundle) -> frozenset[str]:
 
 def check(order: Order) -> None:
     """Raise what would keep the bundle from being written, as far as it can be told before."""
-    for path in filter(None, (order.out, _beside(order))):
+    weights = _beside(order)
+    for path in filter(None, (order.out, None if _lie_there(weights, order) else weights)):
         _check_not_input(path, order)
         check_output(path, force=order.force)
     limit = platform_of(order.base.manifest.target).MAX_BUNDLE
@@ -131,11 +133,23 @@ def _beside(order: Order) -> Path | None:
     return order.out.with_suffix(".gguf") if order.external_weights else None
 
 
+def _lie_there(weights: Path | None, order: Order) -> bool:
+    """Whether the model, whole and unchanged, has the name of the bundle's weights already."""
+    path = order.model.path
+    if weights is None or not weights.exists() or not weights.samefile(path):
+        return False
+    return order.model.source == Source.of(path, path.stat().st_size)
+
+
 @contextmanager
 def _copied_weights(weights: Path | None, order: Order, progress: Progress) -> Iterator[dict[str, Any] | None]:
     """Copy the weights beside the bundle if so ordered; they go again if the bundle itself then fails."""
     if weights is None:
         yield None
+        return
+    if _lie_there(weights, order):
+        sha256 = _sha256(weights, progress)
+        yield {"name": weights.name, **edges_sha256(weights), "size": order.model.file_size, "sha256": sha256}
         return
     existed = weights.exists()
     with create(weights, force=order.force) as writer:
@@ -147,6 +161,15 @@ def _copied_weights(weights: Path | None, order: Order, progress: Progress) -> I
         if not existed:
             weights.unlink(missing_ok=True)
         raise
+
+
+def _sha256(path: Path, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+            progress(len(piece))
+    return digest.hexdigest()
 
 
 def _umask() -> int:

@@ -19,24 +19,30 @@ from bundler.model import Model, load
 from bundler.writer import Progress
 from runtime.bundle import ENGINE_PREFIX, Bundle
 from runtime.errors import QwenfileError, UsageError
+from runtime.gguf_facts import EMBEDDING, OUTPUT
 
 SOURCES = Path(__file__).resolve().parent.parent
 _MORE_BITS = 1.25  # Q4_K_M keeps some tensors in Q6_K, and so on: at most this much more than the name says
-_FALLBACK_BITS = 8.5  # rows that don't divide into a type's blocks get a larger type, Q8_0 at most
+_FALLBACK_BITS = 8.5  # rows that don't divide into a type's blocks, and the outermost tensors, get Q8_0 at most
+# What llama-quantize calls so (tools/quantize/quantize.cpp, QUANT_OPTIONS).
+_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+_UNABLE = ("NVFP4",)  # llama.cpp reads it and makes none
+_NO_BINDING = 3  # exit code of the worker
 
 
 def type_names() -> dict[str, int]:
     """Names people write, `Q4_K_M`, and llama.cpp's numbers for them."""
     from gguf.constants import LlamaFileType
 
-    return {
+    names = {
         kind.name.removeprefix("MOSTLY_").removeprefix("ALL_"): int(kind) for kind in LlamaFileType if kind.value < 1024
     }
+    return {name: number for name, number in names.items() if name not in _UNABLE}
 
 
 def check(model: Model, kind: str, *, requantize: bool) -> str:
     """The type's name as llama.cpp writes it. Raises UsageError for an unknown one, or a model that is quantized."""
-    name = kind.upper()
+    name = _ALIASES.get(kind.upper(), kind.upper())
     names = type_names()
     if name not in names:
         import difflib
@@ -66,7 +72,7 @@ def expected_size(model: Model, kind: str) -> int:
     for tensor in model.whole.header.tensors:
         if len(tensor.shape) == 1:
             total += 4 * elements(tensor)
-        elif tensor.shape[0] % block:
+        elif tensor.shape[0] % block or tensor.name in (EMBEDDING, OUTPUT):
             total += math.ceil(elements(tensor) * max(bits, _FALLBACK_BITS) / 8)
         else:
             total += math.ceil(elements(tensor) * bits * _MORE_BITS / 8)
@@ -121,7 +127,12 @@ def _run(model: Model, kind: str, to: Path, engine: Path, progress: Progress) ->
             worker.kill()
             raise
     if code:
+        if code == _NO_BINDING:
+            raise QwenfileError("quantizing needs llama-cpp-python", "run: python build_scripts/environment.py")
         why = reason[-1] if reason else f"exit code {code}"
+        if "imatrix" in why:
+            problem = f"{kind} needs an importance matrix, which qwenfile does not take"
+            raise QwenfileError(problem, "choose another type, or quantize with llama.cpp first")
         raise QwenfileError(f"cannot quantize {model.path} to {kind}: {why}", "choose another type")
 
 

@@ -1,6 +1,7 @@
 """The child process of `quantize`: python -m bundler.quantize_worker IN OUT TYPE REQUANTIZE. Nobody imports it.
 
-Prints the name of each tensor when llama.cpp has done with it; on failure llama.cpp's reason on stderr, exit code 1.
+Prints the name of each tensor when llama.cpp has done with it; on failure llama.cpp's reason on stderr, exit code 1;
+3 if there is no binding to it.
 """
 
 import ctypes
@@ -16,7 +17,10 @@ _SPEAKER = re.compile(r"^(?:[A-Za-z_]\w*: )+")
 def main(argv: list[str]) -> int:
     """Quantize and return the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    import llama_cpp
+    try:
+        import llama_cpp
+    except ModuleNotFoundError:
+        return 3
 
     pending: list[bytes] = []
 

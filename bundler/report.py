@@ -109,6 +109,7 @@ def describe_model(model: Model, *, as_json: bool) -> None:
             "files": files,
             "tensors": len(model.whole.header.tensors),
             "alignment": model.whole.header.alignment,
+            **_contexts(model.facts()),
             "memory": memory.as_json(model.shape, model.reach),
         }
         _write_json({"kind": "gguf", "path": str(model.path), **model.facts(), "sampling": model.sampling(), **details})
@@ -132,7 +133,8 @@ def _memory_table(shape: Shape, trained: int) -> None:
         left, *cells, last = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(f"{left}  {'  '.join(cells)}  {last}".rstrip() + "\n")
     if machine.total:
-        sys.stdout.write(f"this machine has {size(machine.total)}, {size(machine.available)} of it free\n")
+        free = f", {size(machine.available)} of it free" if machine.available else ""  # macOS does not tell
+        sys.stdout.write(f"this machine has {size(machine.total)}{free}\n")
 
 
 def _details(model: Model) -> dict[str, str]:
@@ -156,7 +158,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         _write_json(
             {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, "system": asdict(system)}
             | fields
-            | {"memory": needs}
+            | ({**_contexts(facts), "memory": needs} if facts else {"memory": needs})
         )
         return
     stored: Callable[[str], int] = lambda prefix: sum(m.size for m in manifest.prefixed(prefix))  # noqa: E731
@@ -229,6 +231,11 @@ def _sizes(shape: Shape) -> str:
 def _reach(facts: Mapping[str, Any]) -> int:
     """Tokens up to which the model's file asks to be used."""
     return max(int(facts.get("context_length", 0)), int(facts.get("yarn_context", 0)))
+
+
+def _contexts(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Tokens up to which the model is used plainly, and at the most."""
+    return {"native_context": native_context(facts["context_length"]), "maximum_context": most_context(_reach(facts))}
 
 
 def _context(facts: Mapping[str, Any]) -> str:

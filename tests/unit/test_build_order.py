@@ -66,4 +66,5 @@ def test_the_room_for_a_quantized_file(kind: str, least: float, most: float) -> 
 def test_names_of_types_are_llamas() -> None:
     names = quantize.type_names()
     assert (names["Q4_K_M"], names["F32"], names["BF16"]) == (15, 0, 32)
-    assert "GUESSED" not in names
+    assert not {"GUESSED", "NVFP4"} & set(names)
+    assert quantize.check(model.load(DEMO_MODEL), "q4_k", requantize=True) == "Q4_K_M"

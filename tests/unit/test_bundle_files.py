@@ -1,16 +1,18 @@
 """Bundles as files: the layout, what other ZIP readers say, damage, and changing one. No program is run."""
 
 import errno
+import hashlib
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bundler import assemble, edit, verify, writer
+from bundler import assemble, edit, model, verify, writer
 from bundler.archive import central_directory, local_header
-from runtime.bundle import ALIGNMENT, HEADER, LAUNCHER, MANIFEST, MODEL, Bundle, Member
+from runtime.bundle import ALIGNMENT, HEADER, LAUNCHER, MANIFEST, MODEL, Bundle, Member, edges_sha256
 from runtime.errors import ExitCode, ModelError, QwenfileError, UsageError
 from tests.unit.bundle_files import STUB_HEADER_AT, ignore, make_base, order
 from tests.unit.gguf_files import TinyGGUF
@@ -262,6 +264,24 @@ def test_external_weights_lie_beside(tmp_path: Path) -> None:
     assert bundle.manifest.member(MODEL) is None
     assert bundle.manifest.external is not None
     assert bundle.manifest.external["name"] == "far.gguf"
+
+
+def test_weights_that_lie_there_already_are_not_copied(tmp_path: Path) -> None:
+    """`build tiny.gguf --external-weights -o tiny.run`, in one folder."""
+    asked = order(tmp_path, external_weights=True)
+    weights = asked.model.path
+    before = weights.stat()
+    built = assemble.assemble(asked, ignore)
+    assert (built.weights, weights.stat().st_mtime_ns, weights.stat().st_ino) == (
+        weights, before.st_mtime_ns, before.st_ino,
+    )  # fmt: skip
+    told = Bundle.open(built.out).manifest.external or {}
+    assert told == {
+        "name": weights.name, **edges_sha256(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()
+    }  # fmt: skip
+    other = model.with_template(replace(asked.model, template="none"))  # what is to be written differs
+    with pytest.raises(UsageError, match="is the input"):
+        assemble.assemble(replace(asked, model=other, force=True), ignore)
 
 
 def test_an_existing_output_is_kept(tmp_path: Path) -> None:
