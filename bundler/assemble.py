@@ -51,12 +51,14 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What came out. `added` is what the bundle adds to the weights, in bytes; `weights` is set if they lie beside."""
+    """What came out. `added` is what the bundle adds to the weights, in bytes; `weights` is set if they lie beside;
+    `written`: the files that were not there before."""
 
     out: Path
     size: int
     added: int
     weights: Path | None
+    written: tuple[Path, ...]
 
 
 def needs_external(order: Order) -> bool:
@@ -70,6 +72,7 @@ def assemble(order: Order, progress: Progress) -> Built:
     out = order.out
     check(order)
     weights = _beside(order)
+    made = (out, weights) if weights and not _lie_there(weights, order) else (out,)
     with _copied_weights(weights, order, progress) as external, create(out, force=order.force) as writer:
         writer.copy_base(order.base, gpu_members(order.base) if order.without_gpu else frozenset())
         if not external:
@@ -91,8 +94,9 @@ def assemble(order: Order, progress: Progress) -> Built:
                 draft=order.draft.facts() if order.draft else None,
             )
         )
-    written = out.stat().st_size
-    return Built(out=out, size=written, added=written - (0 if weights else order.model.file_size), weights=weights)
+    size = out.stat().st_size
+    added = size - (0 if weights else order.model.file_size)
+    return Built(out=out, size=size, added=added, weights=weights, written=made)
 
 
 def gpu_members(base: Bundle) -> frozenset[str]:

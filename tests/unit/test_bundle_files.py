@@ -275,6 +275,7 @@ def test_weights_that_lie_there_already_are_not_copied(tmp_path: Path) -> None:
     assert (built.weights, weights.stat().st_mtime_ns, weights.stat().st_ino) == (
         weights, before.st_mtime_ns, before.st_ino,
     )  # fmt: skip
+    assert built.written == (built.out,)
     told = Bundle.open(built.out).manifest.external or {}
     assert told == {
         "name": weights.name, **edges_sha256(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()
