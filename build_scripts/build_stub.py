@@ -35,6 +35,7 @@ TARGETS = {
     "linux-x86_64": "x86_64-linux-musl",
     "linux-aarch64": "aarch64-linux-musl",
     "windows-x86_64": "x86_64-windows-gnu",
+    "windows-arm64": "aarch64-windows-gnu",
     "macos-arm64": "aarch64-macos.11.0",
     "macos-x86_64": "x86_64-macos.11.0",
 }

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpu_backends import choose
@@ -63,15 +64,17 @@ def _stamped(name: str, key: str) -> bool:
     return stamp.is_file() and stamp.read_text() == key
 
 
-def make_environment(stages: Stages) -> str:
-    """Everything of requirements.txt and this package in .venv; returns a note."""
+def make_environment(stages: Stages, only: Sequence[str] = ()) -> str:
+    """Everything of requirements.txt, or of it `only` these packages, and this package in .venv; returns a note."""
+    asked = ["-c", REQUIREMENTS, *only] if only else ["-r", REQUIREMENTS]
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode())
+    key.update(" ".join(only).encode())
     if PYTHON.is_file() and _stamped("requirements", key.hexdigest()):
         return "up to date"
     if not PYTHON.is_file() and VENV.exists():
         shutil.rmtree(VENV)
     subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    _pip(stages, "-r", REQUIREMENTS)
+    _pip(stages, *asked)
     _pip(stages, "--no-deps", "--no-build-isolation", "--editable", ROOT)
     (VENV / ".requirements").write_text(key.hexdigest())
     return "installed"

@@ -3,6 +3,7 @@
 Only build scripts may import it. To add a target: a function that returns its Toolchain, and a line in CROSS.
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -126,7 +127,52 @@ def _linux_aarch64() -> Toolchain:
 
 
 def _windows_x86_64() -> Toolchain:
-    """zig, which carries MinGW-w64 and LLVM's C++ library; wine to run a result, if it is there."""
+    """zig; wine to run a result, if it is there."""
+    tools = _windows("windows-x86_64", "x86_64-windows-gnu", "x86_64")
+    wine = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
+    return replace(tools, run=(wine,) if wine else None)
+
+
+# What upstream asks of a CPU library before it computes with it; with 0 the engine says that none runs on this machine.
+_DOTPROD_SCORE = """\
+#include <windows.h>
+#ifndef PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE
+#define PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE 43
+#endif
+extern "C" int ggml_backend_score() { return IsProcessorFeaturePresent(PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE) ? 1 : 0; }
+"""
+
+
+def _windows_arm64() -> Toolchain:
+    """zig; nothing here runs a result.
+
+    Upstream has CPU variants for Arm on Linux, Android and macOS, and refuses GGML_CPU_ALL_VARIANTS elsewhere: here one
+    library serves all processors. It takes dot products, which quantized weights live on. Windows' machines have them
+    from the first Snapdragon 8cx and 7c on (Cortex-A76), servers from Neoverse N1 on; a Snapdragon 835 or 850 has not,
+    and gets a message instead of an illegal instruction. Anything later (i8mm, SVE) would leave the 8cx out, as
+    upstream's own programs do, which are for armv8.7-a.
+    """
+    tools = _windows("windows-arm64", "aarch64-windows-gnu", "arm64")
+    folder = build_cache(os.environ) / "zig-tools" / "arm64"
+    score = _source(folder, "score", _DOTPROD_SCORE)
+    # CMake asks whatever is called nm for what ggml-base is to export, and this machine's reads no objects for Arm.
+    path = _only(folder, "nm", find("aarch64-linux-gnu-nm", "binutils-aarch64-linux-gnu"))
+    return replace(
+        tools,
+        env={**tools.env, "PATH": f"{path}:{os.environ.get('PATH', os.defpath)}"},
+        options={
+            **tools.options,
+            "GGML_CPU_ALL_VARIANTS": "OFF",
+            "GGML_CPU_ARM_ARCH": "generic+v8_2a+dotprod",  # armv8.2-a+dotprod, as zig spells it
+            # The CPU library, the only module, exports a score (runtime/native/backend.def), which upstream gives to
+            # Arm's variants alone. zig compiles what it finds among the objects to link.
+            "CMAKE_MODULE_LINKER_FLAGS": f'-s "{score}"',
+        },
+    )
+
+
+def _windows(target: str, zig_target: str, processor: str) -> Toolchain:
+    """zig, which carries MinGW-w64 and LLVM's C++ library."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
         raise StepError("there is no zig compiler here; run: pip install ziglang")
@@ -134,15 +180,14 @@ def _windows_x86_64() -> Toolchain:
     library = zig.parent / "lib"
     version = importlib.metadata.version("ziglang")
     folder = build_cache(os.environ) / "zig-tools" / version
-    options = {"CMAKE_SYSTEM_NAME": "Windows", "CMAKE_SYSTEM_PROCESSOR": "x86_64"}
+    options = {"CMAKE_SYSTEM_NAME": "Windows", "CMAKE_SYSTEM_PROCESSOR": processor}
     for name, part in (("C_COMPILER", "cc"), ("CXX_COMPILER", "c++")):
-        options[f"CMAKE_{name}"] = f"{zig};{part};-target;x86_64-windows-gnu"
+        options[f"CMAKE_{name}"] = f"{zig};{part};-target;{zig_target}"
     for name in ("AR", "RANLIB", "RC"):  # of these CMake takes the path of a program, without arguments
         options[f"CMAKE_{name}{'_COMPILER' if name == 'RC' else ''}"] = str(_script(folder / name.lower(), zig))
     options |= {f"CMAKE_{kind}_LINKER_FLAGS": "-s" for kind in ("EXE", "SHARED", "MODULE")}
-    wine = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
     return Toolchain(
-        target="windows-x86_64",
+        target=target,
         compilers={"zig": f"zig {version}"},
         options=options,
         env={
@@ -150,7 +195,7 @@ def _windows_x86_64() -> Toolchain:
             "WINEPREFIX": str(folder.parent.parent / "wine"),
             "WINEDEBUG": "-all",
         },
-        run=(wine,) if wine else None,
+        run=None,
         licenses={
             "mingw-w64": library / "libc/mingw/COPYING",
             **{name: library / name / "LICENSE.TXT" for name in ("libcxx", "libcxxabi", "libunwind")},
@@ -166,5 +211,26 @@ def _script(path: Path, zig: Path) -> Path:
     return path
 
 
+def _only(folder: Path, name: str, program: str) -> Path:
+    """A folder for PATH in which `name` is that program."""
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / f"{name}.work-{os.getpid()}"
+    link.symlink_to(program)
+    link.replace(folder / name)
+    return folder
+
+
+def _source(folder: Path, name: str, text: str) -> Path:
+    """A source file of our own, named after its text: its path is an option, and so part of the engine's key."""
+    path = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.cpp"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return path
+
+
 # target -> its tools on a machine of another kind
-CROSS: dict[str, Callable[[], Toolchain]] = {"linux-aarch64": _linux_aarch64, "windows-x86_64": _windows_x86_64}
+CROSS: dict[str, Callable[[], Toolchain]] = {
+    "linux-aarch64": _linux_aarch64,
+    "windows-x86_64": _windows_x86_64,
+    "windows-arm64": _windows_arm64,
+}

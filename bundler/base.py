@@ -173,7 +173,8 @@ def _licenses(parts: Ingredients) -> Iterator[tuple[str, bytes]]:
 
 def _this_pythons_license() -> bytes:
     stdlib = Path(sysconfig.get_path("stdlib"))
-    for place in (stdlib / "LICENSE.txt", stdlib.parent.parent / "LICENSE"):
+    windows = stdlib.parent / "LICENSE.txt"  # there the library is Lib, in Python's own folder
+    for place in (stdlib / "LICENSE.txt", stdlib.parent.parent / "LICENSE", windows):
         if place.is_file():
             return place.read_bytes()
     raise QwenfileError(f"there is no licence text of Python in {stdlib}", "install Python with its LICENSE.txt")

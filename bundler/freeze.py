@@ -89,12 +89,13 @@ def freeze(work: Path, dist: Path, main: str = MAIN, python: Interpreter | None 
     python = python or this_python()
     work.mkdir(parents=True, exist_ok=True)
     entry = work / "entry.py"
-    entry.write_text(ENTRY + main)
+    entry.write_text(ENTRY + main, encoding="utf-8")
     spec = work / f"{NAME}.spec"
     foreign = python.sees(python.foreign) if python.foreign else ""
     spec.write_text(
         f"import sys; sys.path.insert(0, {python.sees(SOURCES)!r})\nfrom bundler.freeze import collect\n"
-        f"collect({python.sees(entry)!r}, {python.sees(work)!r}, {foreign!r})\n"
+        f"collect({python.sees(entry)!r}, {python.sees(work)!r}, {foreign!r})\n",
+        encoding="utf-8",  # the names of folders, on Windows too
     )
     folders = ("--distpath", python.sees(dist), "--workpath", python.sees(work / "pyinstaller"))
     options = ("--noconfirm", "--clean", "--log-level", "WARN", *folders)
@@ -145,7 +146,7 @@ def collect(entry: str, work: str, foreign: str) -> None:
         noarchive=False,
     )
     mapping = Path(work) / "_mapping.py"
-    mapping.write_text(_lexer_mapping(lexers))
+    mapping.write_text(_lexer_mapping(lexers), encoding="utf-8")
     # A new list, so that PyInstaller compiles from these files and does not take the code it has cached.
     pure = [
         (name, str(mapping) if name == "pygments.lexers._mapping" else source, kind)

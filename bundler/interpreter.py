@@ -57,8 +57,10 @@ def interpreter(cache: Path, target: str, folder: Path | None) -> Interpreter:
     """The Python in `folder`; without one, this Python or the newest made for `target`. Raises QwenfileError."""
     if folder is None and target == host_target():
         return this_python()
-    script = "build_windows_python.py" if target.startswith("windows-") else f"build_python.py --target {target}"
+    script = "build_windows_python.py" if target == "windows-x86_64" else f"build_python.py --target {target}"
     remedy = f"run 'python build_scripts/{script}', or name --python"
+    if target in ("windows-arm64", "macos-arm64", "macos-x86_64"):  # no script makes one, and nothing here would run it
+        remedy = "build the base on such a system, with its own Python (build_scripts/release.py)"
     if folder is None:
         try:
             folder = cache / "python" / (cache / "python" / f"{target}.current").read_text().strip()

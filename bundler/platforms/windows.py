@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bundler.positioned import pread, pwrite
 from runtime.bundle import Manifest
 
-TARGETS: tuple[str, ...] = ("windows-x86_64",)
+TARGETS: tuple[str, ...] = ("windows-x86_64", "windows-arm64")
 SUFFIX: str = ".exe"
 # Windows starts no file of 4 GiB (wine does); a signature with its certificates comes behind, some 10 KB.
 MAX_BUNDLE: int | None = 2**32 - 1024 * 1024

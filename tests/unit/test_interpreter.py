@@ -9,6 +9,7 @@ from bundler.freeze import _counterpart
 from bundler.interpreter import interpreter, this_python
 from runtime.errors import QwenfileError
 from runtime.paths import host_target
+from tests.unit.systems import posix_only
 
 
 @pytest.fixture
@@ -47,6 +48,11 @@ def test_another_machines_binaries_are_frozen_by_the_python_that_runs_here(cache
 def test_what_is_missing_is_said_with_the_remedy(cache: Path) -> None:
     with pytest.raises(QwenfileError, match=r"no Python to freeze for nowhere.*build_python\.py --target nowhere"):
         interpreter(cache, "nowhere", None)
+    foreign = next(target for target in ("windows-arm64", "macos-x86_64") if target != host_target())
+    with pytest.raises(
+        QwenfileError, match=f"no Python to freeze for {foreign}.*on such a system, with its own Python"
+    ):
+        interpreter(cache, foreign, None)
     with pytest.raises(QwenfileError, match="holds no Python to freeze"):
         interpreter(cache, "other", cache)
     (cache / "python/old-1/python.json").write_text('{"version": "3.11.1"}')
@@ -54,6 +60,7 @@ def test_what_is_missing_is_said_with_the_remedy(cache: Path) -> None:
         interpreter(cache, "other", None)
 
 
+@posix_only
 def test_modules_and_libraries_are_replaced_one_by_one(tmp_path: Path) -> None:
     for name in ("lib-dynload/_json.cpython-311-aarch64-linux-gnu.so", "lib/libz.so.1"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

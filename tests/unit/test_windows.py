@@ -9,7 +9,7 @@ import pytest
 
 from bundler import assemble
 from bundler.build import _fitting
-from bundler.platforms import windows
+from bundler.platforms import default_name, platform_of, windows
 from runtime.bundle import Manifest
 from runtime.errors import UsageError
 from tests.unit.test_build_order import order
@@ -25,16 +25,28 @@ def program() -> bytearray:
     return image
 
 
-def test_less_than_4_gib_are_one_file_and_more_are_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+TARGETS = pytest.mark.parametrize("target", ["windows-x86_64", "windows-arm64"])
+
+
+@TARGETS
+def test_the_targets_are_known_and_their_programs_end_in_exe(target: str) -> None:
+    assert platform_of(target) is windows
+    assert default_name("Qwen3 0.6B", target) == "qwen3-0.6b.exe"
+
+
+@TARGETS
+def test_less_than_4_gib_are_one_file_and_more_are_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
     plain = order(tmp_path, out=tmp_path / "m.exe")
-    manifest = replace(plain.base.manifest, target="windows-x86_64")
+    manifest = replace(plain.base.manifest, target=target)
 
     def sized(size: int) -> assemble.Order:
         return replace(plain, base=replace(plain.base, manifest=manifest, size=size))
 
     assert not _fitting(sized(2**32 - 2**23)).external_weights
     large = sized(2**32 - 2**21)
-    with pytest.raises(UsageError, match=r"windows-x86_64 starts no file of .*; its limit is 4,293,918,720 .*external"):
+    with pytest.raises(UsageError, match=rf"{target} starts no file of .*; its limit is 4,293,918,720 .*external"):
         assemble.check(large)
     assert _fitting(large).external_weights
     assert "the weights go into m.gguf beside the bundle" in capsys.readouterr().err
