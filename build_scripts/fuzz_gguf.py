@@ -1,8 +1,8 @@
 """Read mutated GGUF headers, many: never a crash, a hang or a large memory. Outside CI.
 
-`.venv/bin/python build_scripts/fuzz_gguf.py [--cases N] [--seed N]`. The seeds are the demo model's header, a small one
-written by hand, and a set of three shards; each case changes, cuts or doubles a few bytes, numbers above all. Every
-case must end in a description or in one QwenfileError. A test runs 2,000 cases.
+`.venv/bin/python build_scripts/fuzz_gguf.py [--cases N] [--seed N]`. The seeds are the demo model's header, two small
+ones written by hand (one of a mixture of experts), and a set of three shards; each case changes, cuts or doubles a few
+bytes, numbers above all. Every case must end in a description or in one QwenfileError. A test runs 2,000 cases.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from bundler import model  # noqa: E402
 from bundler.demo import DEMO_MODEL  # noqa: E402
 from runtime.errors import QwenfileError  # noqa: E402
 from runtime.gguf_header import read_header  # noqa: E402
-from tests.unit.gguf_files import TinyGGUF, default_tensors, default_values  # noqa: E402
+from tests.unit.gguf_files import TinyGGUF, default_tensors, default_values, mixture  # noqa: E402
 
 MAX_SECONDS = 1.0  # of the processor's time, so that a busy machine changes nothing
 _LARGE = 10_000
@@ -41,7 +41,7 @@ def seeds() -> list[list[bytes]]:
         values = {**(default_values() if number == 0 else {}), **split}
         own = tensors[number * len(tensors) // 3 : (number + 1) * len(tensors) // 3]
         shards.append(TinyGGUF(values=values, tensors=own).data())
-    return [[TinyGGUF().data()], [demo], shards]
+    return [[TinyGGUF().data()], [demo], shards, [mixture().data()]]
 
 
 def mutate(data: bytes, generator: random.Random) -> bytes:

@@ -8,11 +8,15 @@ from bundler.model import Model, load
 from bundler.writer import Source
 from runtime.bundle import CONTROL_PREFIX, LORA_PREFIX
 from runtime.errors import ModelError, UsageError
-from runtime.gguf_header import GGUFHeader, read_header
+from runtime.gguf_facts import EMBEDDING, OUTPUT
+from runtime.gguf_header import MAX_DIMENSIONS, GGUFHeader, read_header
 
 TOKENS = "tokenizer.ggml.tokens"
 # llama.cpp's rule for a draft: the sizes may differ by this many tokens (common/speculative.cpp).
 _MAX_DIFFERENCE = 128
+_HALVES = (".lora_a", ".lora_b")
+_MAKE_LORA = "make one with llama.cpp's convert_lora_to_gguf.py"
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,22 +71,69 @@ def load_lora(path: Path, number: int, model: Model) -> Adapter:
     """The LoRA adapter at `path`, the `number`th of the bundle. Raises ModelError unless it is one for `model`."""
     header = read_header(path)
     if header.values.get("general.type") != "adapter" or header.values.get("adapter.type") != "lora":
-        raise ModelError(f"{path} is no LoRA adapter", "make one with llama.cpp's convert_lora_to_gguf.py")
+        raise ModelError(f"{path} is no LoRA adapter", _MAKE_LORA)
+    alpha = header.values.get("adapter.lora.alpha", 0.0)
+    if not isinstance(alpha, float):
+        raise ModelError(f"{path} is damaged: adapter.lora.alpha is {alpha!r:.40}", _MAKE_LORA)
     _check_architecture(header, model)
     checked_sizes(header)
-    shapes = {tensor.name: tensor.shape for tensor in model.whole.header.tensors}
-    for tensor in header.tensors:
-        base, _, part = tensor.name.rpartition(".lora_")
-        if base not in shapes:
-            raise ModelError(f"{path} changes the tensor {base or tensor.name!r}, which {model.path.name} has not")
-        # a is (columns of the weight, rank), b is (rank, rows)
-        side = 0 if part == "a" else 1
-        if len(tensor.shape) != 2 or tensor.shape[side] != shapes[base][side]:
+    weights = {tensor.name: tensor.shape for tensor in model.whole.header.tensors}
+    for name, (a, b) in _pairs(header).items():
+        if name not in weights:
             raise ModelError(
-                f"{path}: {tensor.name!r} is {tensor.shape} for a weight of {shapes[base]}",
-                "the adapter is for a Qwen3 of another size",
+                f"{path} changes the tensor {name!r}, which {model.path.name} has not",
+                "name an adapter made for this model",
             )
+        if name == EMBEDDING and OUTPUT not in weights:
+            raise ModelError(
+                f"{path} changes {name!r}, which is the output of {model.path.name}, too: llama.cpp cannot do that",
+                "train the adapter without the embedding",
+            )
+        _check_pair(path, name, weights[name], a, b)
     return Adapter(path=path, size=header.file_size, member=f"{LORA_PREFIX}{number}.gguf")
+
+
+def _pairs(header: GGUFHeader) -> dict[str, tuple[Shape, Shape]]:
+    """The shapes of both halves for each weight that the adapter changes (llama-adapter.cpp)."""
+    halves: dict[str, dict[str, Shape]] = {}
+    for tensor in header.tensors:
+        name, half = tensor.name[: -len(_HALVES[0])], tensor.name[-len(_HALVES[0]) :]
+        if half in _HALVES:
+            halves.setdefault(name, {})[half] = tensor.shape
+        elif not tensor.name.endswith("_norm.weight"):  # llama.cpp skips norms
+            raise ModelError(f"{header.path} has the tensor {tensor.name!r}, which is no part of a LoRA", _MAKE_LORA)
+    for name, found in halves.items():
+        for half in _HALVES:
+            if half not in found:
+                raise ModelError(f"{header.path} lacks {name + half!r}, the other half of its change", _MAKE_LORA)
+    return {name: (found[".lora_a"], found[".lora_b"]) for name, found in halves.items()}
+
+
+def _check_pair(path: Path, name: str, weight: Shape, a: Shape, b: Shape) -> None:
+    """a is (columns of the weight, rank), b is (rank, rows), both for each expert; for the embedding, a is turned."""
+    if len(weight) < 2:
+        raise ModelError(
+            f"{path} changes {name!r}, which is a row of {weight[0]:,} values: a LoRA changes matrices only",
+            "train the adapter without it",
+        )
+    columns, rows, *experts = _full(weight)
+    (a_columns, a_rank, *a_experts), (b_rank, b_rows, *b_experts) = _full(a), _full(b)
+    if name == EMBEDDING:  # a has a row for each token that is looked up (llama-graph.cpp, build_inp_embd)
+        a_columns, a_rank, columns, rows = a_rank, a_columns, rows, columns
+    if a_rank != b_rank:
+        raise ModelError(
+            f"{path}: the halves for {name!r}, {a} and {b}, are of the ranks {a_rank} and {b_rank}", _MAKE_LORA
+        )
+    if (a_columns, b_rows) != (columns, rows) or not experts == a_experts == b_experts:
+        raise ModelError(
+            f"{path}: the halves for {name!r}, {a} and {b}, do not fit a weight of {weight}",
+            "the adapter is for a Qwen3 of another size",
+        )
+
+
+def _full(shape: Shape) -> Shape:
+    """With a size in every dimension, as GGML has it."""
+    return (*shape, *(1,) * (MAX_DIMENSIONS - len(shape)))
 
 
 def load_control(path: Path, number: int, model: Model) -> Adapter:

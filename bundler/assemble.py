@@ -13,8 +13,8 @@ from bundler.adapters import Adapter
 from bundler.edit import encode_args
 from bundler.model import Model
 from bundler.platforms import platform_of
-from bundler.writer import CHUNK, Progress, Source, check_output, create
-from runtime.bundle import ALIGNMENT, ARGS, DRAFT, ENGINE_PREFIX, LICENSE_PREFIX, MODEL, Bundle, edges_sha256
+from bundler.writer import Progress, Source, check_output, create
+from runtime.bundle import ALIGNMENT, ARGS, CHUNK, DRAFT, ENGINE_PREFIX, LICENSE_PREFIX, MODEL, Bundle, edges_sha256
 from runtime.errors import QwenfileError, UsageError
 
 TAIL_ROOM = 1024 * 1024  # bytes; arguments, manifest and ZIP directory are far smaller

@@ -12,7 +12,7 @@ from bundler.model import Model
 from bundler.options import Build
 from bundler.platforms import default_name
 from runtime.bundle import Bundle
-from runtime.errors import UsageError
+from runtime.errors import QwenfileError, UsageError
 from runtime.paths import build_cache, host_target
 from runtime.presets import DEFAULT_CONTEXT
 
@@ -58,9 +58,33 @@ def _build_one(order: assemble.Order, env: Mapping[str, str], *, verify: bool) -
     with report.progress("copying the weights", order.model.file_size + order.beside) as progress:
         built = assemble.assemble(order, progress)
     if verify:
-        try_out(Bundle.open(built.out), env)
+        with _gone_unless_it_runs(built):
+            try_out(Bundle.open(built.out), env)
     context = min(DEFAULT_CONTEXT, order.model.context_length)
     report.summary(built, order.model, context, order.base.manifest.target)
+
+
+@contextmanager
+def _gone_unless_it_runs(built: assemble.Built) -> Iterator[None]:
+    """Remove what was written if the block fails: a bundle that does not run must not look finished.
+
+    Weights that lay there before stay."""
+    try:
+        yield
+    except BaseException as error:
+        gone = [path.name for path in built.written if _removed(path)]
+        if not gone or not isinstance(error, QwenfileError):
+            raise
+        again = f"{' and '.join(gone)} {'is' if len(gone) == 1 else 'are'} removed again; --no-verify keeps a bundle"
+        raise type(error)(error.message, "; ".join(filter(None, (error.remedy, again)))) from error
+
+
+def _removed(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # on Windows, while a program that was stopped still has it open
+        return False
+    return True
 
 
 def _bases(asked: Build, cache: Path) -> list[Bundle]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from bundler.gguf_tensors import elements, type_name
 from bundler.shards import Whole, open_whole
+from bundler.tensor_shapes import check_shapes
 from bundler.writer import Source
 from runtime.errors import ModelError
 from runtime.gguf_facts import EMBEDDING, OUTPUT, shape_of, yarn_context
-from runtime.gguf_header import ArrayValue, GGUFHeader
+from runtime.gguf_header import ArrayValue, GGUFHeader, ValueType
 from runtime.memory import Shape
 from runtime.presets import is_quantized, preset
 
@@ -25,6 +26,7 @@ REQUIRED_KEYS = (
     "attention.layer_norm_rms_epsilon",
 )
 REQUIRED_MOE_KEYS = ("expert_count", "expert_used_count")
+PER_LAYER = ("head_count", "feed_forward_length")  # may be arrays, as pruned models have
 REQUIRED_TENSORS = ("token_embd.weight", "output_norm.weight")
 BLOCK_TENSORS = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm")
 DENSE_TENSORS = ("ffn_gate", "ffn_up", "ffn_down")
@@ -133,7 +135,7 @@ def load(path: Path, *, any_architecture: bool = False) -> Model:
         )
     _check_keys(header, architecture)
     if architecture in ARCHITECTURES:
-        _check_tensors(header, architecture)
+        _check_tensors(whole, architecture)
     parameters = sum(map(elements, header.tensors))
     tokens = header.values["tokenizer.ggml.tokens"]
     tokenizer = " ".join(str(header.values.get(f"tokenizer.ggml.{key}", "?")) for key in ("model", "pre"))
@@ -171,23 +173,58 @@ def _printable(text: str) -> str:
 def _check_keys(header: GGUFHeader, architecture: str) -> None:
     required = REQUIRED_KEYS if architecture in ARCHITECTURES else ("context_length", "block_count")
     keys = [f"{architecture}.{key}" for key in required]
+    if architecture == "qwen3":
+        keys.append("qwen3.feed_forward_length")
     if architecture == "qwen3moe":
         keys += [f"{architecture}.{key}" for key in REQUIRED_MOE_KEYS]
-    missing = [key for key in keys if key not in header.values]
-    if not isinstance(header.values.get("tokenizer.ggml.tokens"), ArrayValue):
-        missing.append("tokenizer.ggml.tokens")
+        # llama.cpp divides the width of the whole, where that of an expert is not given
+        either = [f"{architecture}.{key}" for key in ("expert_feed_forward_length", "feed_forward_length")]
+        keys.append(next((key for key in either if header.values.get(key)), either[0]))
+    missing = [key for key in keys if key not in header.values] + _missing_of_tokenizer(header)
     if missing:
         raise ModelError(f"{header.path} lacks {', '.join(missing)}", "convert the model again with llama.cpp")
     for key in keys:
-        value = header.values[key]
-        whole_number = isinstance(value, int) and 0 < value < 1 << 31
-        per_layer = isinstance(value, ArrayValue) and key.endswith("head_count")
-        if not whole_number and not per_layer and not key.endswith("epsilon"):
-            raise ModelError(f"{header.path} is damaged: {key} is {value!r:.40}")
+        _check_number(header, key, layers=header.values[f"{architecture}.block_count"])
+    if architecture == "qwen3moe":
+        used, count = (header.integer(f"{architecture}.{key}") for key in ("expert_used_count", "expert_count"))
+        if used > count:
+            raise ModelError(f"{header.path} is damaged: it uses {used:,} of {count:,} experts")
 
 
-def _check_tensors(header: GGUFHeader, architecture: str) -> None:
-    """The tensors that llama.cpp's loader needs are there, and the embedding has a row for every token."""
+def _check_number(header: GGUFHeader, key: str, *, layers: Any) -> None:
+    value = header.values[key]
+    if key.endswith("epsilon"):
+        fits = isinstance(value, float)
+    elif isinstance(value, ArrayValue):
+        fits = key.endswith(PER_LAYER) and value.length == layers
+    else:
+        fits = isinstance(value, int) and 0 < value < 1 << 31
+    if not fits:
+        shown = f"a list of {value.length:,}" if isinstance(value, ArrayValue) else f"{value!r:.40}"
+        raise ModelError(f"{header.path} is damaged: {key} is {shown}", "convert the model again with llama.cpp")
+
+
+def _missing_of_tokenizer(header: GGUFHeader) -> list[str]:
+    """What llama.cpp needs to make tokens of text and is not there, or is something else (llama-vocab.cpp)."""
+    missing = []
+    kind = header.values.get("tokenizer.ggml.model")
+    if not isinstance(kind, str) or kind in ("", "none", "no_vocab"):
+        missing.append("tokenizer.ggml.model")
+    lists = ["tokens"]
+    if kind == "gpt2" and header.values.get("tokenizer.ggml.pre") != "kimi-k2":  # the one without merges
+        lists.append("merges")
+    for name in lists:
+        value = header.values.get(f"tokenizer.ggml.{name}")
+        if not isinstance(value, ArrayValue):
+            missing.append(f"tokenizer.ggml.{name}")
+        elif value.type is not ValueType.STRING:
+            missing.append(f"text in tokenizer.ggml.{name}")
+    return missing
+
+
+def _check_tensors(whole: Whole, architecture: str) -> None:
+    """The tensors that llama.cpp's loader needs are there, and of the sizes that the header says."""
+    header = whole.header
     present = {tensor.name: tensor for tensor in header.tensors}
     kinds = BLOCK_TENSORS + (MOE_TENSORS if architecture == "qwen3moe" else DENSE_TENSORS)
     layers = header.integer(f"{architecture}.block_count")
@@ -196,13 +233,16 @@ def _check_tensors(header: GGUFHeader, architecture: str) -> None:
     wanted = [*REQUIRED_TENSORS, *(f"blk.{layer}.{kind}.weight" for layer in range(layers) for kind in kinds)]
     missing = [name for name in wanted if name not in present]
     if missing:
-        raise ModelError(f"{header.path} lacks {len(missing)} tensors, the first is {missing[0]}", "download it again")
-    shape = present[EMBEDDING].shape
+        what = f"the tensor {missing[0]}" if len(missing) == 1 else f"{len(missing):,} tensors, first {missing[0]}"
+        raise ModelError(f"{header.path} lacks {what}", "download it again")
+    embedding = present[EMBEDDING]
     tokens = header.values["tokenizer.ggml.tokens"].length
-    if len(shape) == 2 and shape[1] != tokens:
+    if len(embedding.shape) == 2 and embedding.shape[1] != tokens:
         raise ModelError(
-            f"{header.path} has {tokens:,} tokens and an embedding of {shape[1]:,} rows", "convert the model again"
+            f"{whole.home(embedding)} has an embedding of {embedding.shape[1]:,} rows for {tokens:,} tokens",
+            "convert the model again",
         )
+    check_shapes(whole, architecture)
 
 
 def _idle(header: GGUFHeader, architecture: str) -> int:

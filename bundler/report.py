@@ -119,6 +119,8 @@ def describe_model(model: Model, *, as_json: bool) -> None:
     table(rows | _sampling(model.sampling()))
     if model.shape:
         _memory_table(model.shape, model.reach)
+    if model.foreign:
+        sys.stdout.write("no Qwen3: build takes it with --allow-any-architecture only\n")
 
 
 def _memory_table(shape: Shape, trained: int) -> None:

@@ -36,6 +36,15 @@ class Whole:
         """The same model with text key-values added; the tensors' data is not touched."""
         return _rebuilt(self.header, self.sizes, self.files, self.data, added)
 
+    def home(self, tensor: Tensor) -> Path:
+        """The file that a tensor of its header lies in."""
+        end = 0
+        for piece in self.data:
+            end += piece.length if isinstance(piece, Range) else len(piece)
+            if isinstance(piece, Range) and tensor.offset < end:
+                return piece.path
+        raise ValueError(f"{tensor.name} is no tensor of {self.files[0]}")
+
 
 def open_whole(path: Path) -> Whole:
     """Read and check the file `path`, or the set of shards that it belongs to. Raises ModelError."""

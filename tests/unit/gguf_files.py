@@ -1,13 +1,33 @@
 """Tiny GGUF files for unit tests, written byte by byte so that each part can be made wrong."""
 
+import math
 import struct
 from dataclasses import dataclass, field
 from typing import Any
 
 F32 = 0
 TYPES = {int: (4, "<I"), float: (6, "<f"), bool: (7, "<?")}
-BLOCK = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm", "ffn_norm",
-         "ffn_gate", "ffn_up", "ffn_down")  # fmt: skip
+HIDDEN, HEADS, KV_HEADS, HEAD, WIDE = 8, 4, 2, 4, 12
+# Shapes in GGML's order: the length of a row first.
+BLOCK = {
+    "attn_norm": (HIDDEN,),
+    "attn_q": (HIDDEN, HEADS * HEAD),
+    "attn_k": (HIDDEN, KV_HEADS * HEAD),
+    "attn_v": (HIDDEN, KV_HEADS * HEAD),
+    "attn_output": (HEADS * HEAD, HIDDEN),
+    "attn_q_norm": (HEAD,),
+    "attn_k_norm": (HEAD,),
+    "ffn_norm": (HIDDEN,),
+    "ffn_gate": (HIDDEN, WIDE),
+    "ffn_up": (HIDDEN, WIDE),
+    "ffn_down": (WIDE, HIDDEN),
+}
+TOKENS = ["a", "b"]
+SHAPES: dict[str, tuple[int, ...]] = {
+    "token_embd.weight": (HIDDEN, len(TOKENS)),
+    "output_norm.weight": (HIDDEN,),
+    **{f"blk.0.{kind}.weight": shape for kind, shape in BLOCK.items()},
+}
 
 
 def text(value: str) -> bytes:
@@ -19,7 +39,11 @@ def key_value(key: str, value: Any) -> bytes:
     if isinstance(value, str):
         return text(key) + struct.pack("<I", 8) + text(value)
     if isinstance(value, list):
-        return text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+        start = text(key) + struct.pack("<I", 9)
+        if value and not isinstance(value[0], str):
+            number, form = TYPES[type(value[0])]
+            return start + struct.pack("<IQ", number, len(value)) + b"".join(struct.pack(form, item) for item in value)
+        return start + struct.pack("<IQ", 8, len(value)) + b"".join(map(text, value))
     number, form = TYPES[type(value)]
     return text(key) + struct.pack("<I", number) + struct.pack(form, value)
 
@@ -30,22 +54,29 @@ def default_values() -> dict[str, Any]:
         "general.name": "Unit",
         "general.file_type": 0,
         "qwen3.context_length": 4096,
-        "qwen3.embedding_length": 8,
+        "qwen3.embedding_length": HIDDEN,
+        "qwen3.feed_forward_length": WIDE,
         "qwen3.block_count": 1,
-        "qwen3.attention.head_count": 1,
+        "qwen3.attention.head_count": HEADS,
+        "qwen3.attention.head_count_kv": KV_HEADS,
+        "qwen3.attention.key_length": HEAD,
+        "qwen3.attention.value_length": HEAD,
         "qwen3.attention.layer_norm_rms_epsilon": 1e-6,
-        "tokenizer.ggml.tokens": ["a", "b"],
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": list(TOKENS),
+        "tokenizer.ggml.merges": ["a b"],
         "tokenizer.chat_template": "{{ messages }}",
     }
 
 
 def default_tensors() -> list[str]:
-    return ["token_embd.weight", "output_norm.weight", *(f"blk.0.{kind}.weight" for kind in BLOCK)]
+    return list(SHAPES)
 
 
 @dataclass(kw_only=True)
 class TinyGGUF:
-    """A one-layer qwen3 with tensors of eight F32 values; change a field, then take `data()`."""
+    """A one-layer qwen3 of F32; change a field, then take `data()`. `shapes`: of tensors that have another one, or that
+    SHAPES does not know (those have eight values)."""
 
     magic: bytes = b"GGUF"
     version: int = 3
@@ -69,14 +100,44 @@ class TinyGGUF:
             ),
         ]
         parts += [key_value(key, value) for key, value in self.values.items()]
-        for index, name in enumerate(self.tensors):
-            offset = self.offsets.get(name, index * 32)
-            shape = self.shapes.get(name, (8,))
+        position = 0
+        for name in self.tensors:
+            shape = self.shape(name)
             parts.append(text(name) + struct.pack("<I", len(shape)))
+            offset = self.offsets.get(name, position)
             parts.append(struct.pack(f"<{len(shape)}QIQ", *shape, self.tensor_type, offset))
+            position += len(self.content(name))
         return b"".join(parts)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes.get(name, SHAPES.get(name, (8,)))
+
+    def content(self, name: str) -> bytes:
+        values = struct.pack("<f", self.fill.get(name, 0.0)) * math.prod(self.shape(name))
+        return values + bytes(-len(values) % 32)
 
     def data(self) -> bytes:
         header = self.header()
-        data = b"".join(struct.pack("<8f", *[self.fill.get(name, 0.0)] * 8) for name in self.tensors)
-        return header + bytes(-len(header) % 32) + data
+        return header + bytes(-len(header) % 32) + b"".join(map(self.content, self.tensors))
+
+
+def mixture() -> TinyGGUF:
+    """A one-layer qwen3moe: two of four experts are used for a token."""
+    count, used = 4, 2
+    values = {key.replace("qwen3.", "qwen3moe."): value for key, value in default_values().items()}
+    del values["qwen3moe.feed_forward_length"]
+    values |= {
+        "general.architecture": "qwen3moe",
+        "qwen3moe.expert_count": count,
+        "qwen3moe.expert_used_count": used,
+        "qwen3moe.expert_feed_forward_length": WIDE,
+    }
+    dense = ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
+    shapes = {name: shape for name, shape in SHAPES.items() if not name.endswith(dense)}
+    shapes |= {
+        "blk.0.ffn_gate_inp.weight": (HIDDEN, count),
+        "blk.0.ffn_gate_exps.weight": (HIDDEN, WIDE, count),
+        "blk.0.ffn_up_exps.weight": (HIDDEN, WIDE, count),
+        "blk.0.ffn_down_exps.weight": (WIDE, HIDDEN, count),
+    }
+    return TinyGGUF(values=values, tensors=list(shapes), shapes=shapes)

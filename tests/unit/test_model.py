@@ -1,6 +1,8 @@
 """Reading and checking a GGUF: what is accepted, and the one line each kind of damage gets."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +12,9 @@ from bundler import model
 from bundler.demo import DEMO_MODEL
 from runtime.errors import ExitCode, ModelError
 from runtime.gguf_header import read_header
-from tests.unit.gguf_files import TinyGGUF
+from tests.unit.gguf_files import SHAPES, TinyGGUF, mixture
+
+PARAMETERS = sum(map(math.prod, SHAPES.values()))
 
 
 def write(folder: Path, tiny: TinyGGUF) -> Path:
@@ -30,13 +34,13 @@ def refusal(path: Path) -> str:
 def test_a_whole_model_is_described(tmp_path: Path) -> None:
     loaded = model.load(write(tmp_path, TinyGGUF()))
     facts = loaded.facts()
-    assert facts.pop("shape")["weights"] == 13 * 32
+    assert facts.pop("shape")["weights"] == 4 * PARAMETERS
     assert facts == {
         "file_size": (tmp_path / "tiny.gguf").stat().st_size,
         "architecture": "qwen3",
         "name": "Unit",
-        "parameters": 8 * 13,
-        "active_parameters": 8 * 13,
+        "parameters": PARAMETERS,
+        "active_parameters": PARAMETERS,
         "quantization": "F32",
         "context_length": 4096,
         "yarn_context": 0,
@@ -93,7 +97,17 @@ def test_another_architecture_is_named(tmp_path: Path) -> None:
     assert "architecture 'llama'" in refusal(write(tmp_path, tiny))
 
 
-@pytest.mark.parametrize("key", ["qwen3.context_length", "qwen3.block_count", "tokenizer.ggml.tokens"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "qwen3.context_length",
+        "qwen3.block_count",
+        "qwen3.feed_forward_length",
+        "tokenizer.ggml.model",
+        "tokenizer.ggml.tokens",
+        "tokenizer.ggml.merges",
+    ],
+)
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     tiny = TinyGGUF()
     del tiny.values[key]
@@ -104,6 +118,105 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     tiny = TinyGGUF()
     tiny.tensors[tiny.tensors.index("blk.0.attn_k.weight")] = "something.else"
     assert "blk.0.attn_k.weight" in refusal(write(tmp_path, tiny))
+
+
+def test_several_missing_tensors_are_counted(tmp_path: Path) -> None:
+    tiny = TinyGGUF()
+    for name in ("attn_v", "ffn_up"):
+        tiny.tensors[tiny.tensors.index(f"blk.0.{name}.weight")] = f"something.{name}"
+    assert "lacks 2 tensors, first blk.0.attn_v.weight" in refusal(write(tmp_path, tiny))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("tokenizer.ggml.tokens", [1, 2], "lacks text in tokenizer.ggml.tokens"),
+        ("tokenizer.ggml.merges", "a b", "lacks tokenizer.ggml.merges"),
+        ("tokenizer.ggml.model", "no_vocab", "lacks tokenizer.ggml.model"),
+        ("qwen3.attention.layer_norm_rms_epsilon", 1, "layer_norm_rms_epsilon is 1"),
+        ("qwen3.feed_forward_length", [12, 12], "feed_forward_length is a list of 2"),
+        ("qwen3.embedding_length", 16, "'token_embd.weight' is 8 × 2, by the model's keys it should be 16 × 2"),
+        ("qwen3.feed_forward_length", 16, "'blk.0.ffn_gate.weight' is 8 × 12, by the model's keys it should be 8 × 16"),
+        ("qwen3.attention.head_count", 3, "'blk.0.attn_q.weight' is 8 × 16, by the model's keys it should be 8 × 12"),
+        ("qwen3.attention.head_count_kv", 4, "'blk.0.attn_k.weight' is 8 × 8, by the model's keys it should be 8 × 16"),
+        ("qwen3.attention.value_length", 8, "heads of 4 values, but of 8 by qwen3.attention.value_length"),
+        ("qwen3.rope.dimension_count", 2, "heads of 4 values, but of 2 by qwen3.rope.dimension_count"),
+    ],
+)
+def test_keys_that_do_not_fit(tmp_path: Path, key: str, value: Any, words: str) -> None:
+    tiny = TinyGGUF()
+    tiny.values[key] = value
+    assert words in refusal(write(tmp_path, tiny))
+
+
+def test_a_size_of_head_that_is_not_said(tmp_path: Path) -> None:
+    """llama.cpp then divides: 8 values by 4 heads."""
+    tiny = TinyGGUF()
+    for key in ("key_length", "value_length"):
+        del tiny.values[f"qwen3.attention.{key}"]
+    assert "'blk.0.attn_q.weight' is 8 × 16, by the model's keys it should be 8 × 8" in refusal(write(tmp_path, tiny))
+    tiny.values["qwen3.attention.head_count"] = 2  # heads of 4 values again
+    tiny.shapes = {"blk.0.attn_q.weight": (8, 8), "blk.0.attn_output.weight": (8, 8)}
+    assert model.load(write(tmp_path, tiny)).layers == 1
+
+
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if len(shape) == 2 and shape[0] != shape[1]])
+def test_a_turned_tensor_is_named(tmp_path: Path, name: str) -> None:
+    message = refusal(write(tmp_path, TinyGGUF(shapes={name: SHAPES[name][::-1]})))
+    assert "an embedding of 8 rows" in message if name.startswith("token_embd") else f"tensor {name!r} is" in message
+
+
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if len(shape) == 1])
+def test_a_norm_of_another_size_is_named(tmp_path: Path, name: str) -> None:
+    assert f"tensor {name!r} is 5, " in refusal(write(tmp_path, TinyGGUF(shapes={name: (5,)})))
+
+
+def test_an_output_of_its_own(tmp_path: Path) -> None:
+    tiny = TinyGGUF(shapes={"output.weight": (8, 2)})
+    tiny.tensors.append("output.weight")
+    assert model.load(write(tmp_path, tiny)).parameters == PARAMETERS + 16
+    tiny.shapes = {"output.weight": (8, 4)}
+    assert "'output.weight' is 8 × 4" in refusal(write(tmp_path, tiny))
+
+
+def test_a_one_at_the_end_of_a_shape_means_nothing(tmp_path: Path) -> None:
+    assert model.load(write(tmp_path, TinyGGUF(shapes={"output_norm.weight": (8, 1)}))).layers == 1
+
+
+def test_what_each_layer_has_of_its_own_is_not_held_against_the_tensors(tmp_path: Path) -> None:
+    tiny = TinyGGUF(shapes={"blk.0.attn_q.weight": (8, 20), "blk.0.ffn_up.weight": (8, 20)})
+    tiny.values |= {"qwen3.attention.head_count": [5], "qwen3.feed_forward_length": [20]}
+    assert model.load(write(tmp_path, tiny)).layers == 1
+
+
+def test_a_mixture_of_experts(tmp_path: Path) -> None:
+    loaded = model.load(write(tmp_path, mixture()))
+    assert loaded.parameters - loaded.active == 2 * 3 * 8 * 12
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("expert_used_count", 5, "it uses 5 of 4 experts"),
+        ("expert_used_count", 0, "qwen3moe.expert_used_count is 0"),
+        ("expert_count", 8, "'blk.0.ffn_gate_inp.weight' is 8 × 4, by the model's keys it should be 8 × 8"),
+        ("expert_feed_forward_length", 6, "'blk.0.ffn_gate_exps.weight' is 8 × 12 × 4, by the model's keys it should"),
+    ],
+)
+def test_a_mixture_whose_keys_do_not_fit(tmp_path: Path, key: str, value: int, words: str) -> None:
+    moe = mixture()
+    moe.values[f"qwen3moe.{key}"] = value
+    assert words in refusal(write(tmp_path, moe))
+
+
+def test_experts_whose_width_is_not_said_share_that_of_the_whole(tmp_path: Path) -> None:
+    moe = mixture()
+    del moe.values["qwen3moe.expert_feed_forward_length"]
+    assert "lacks qwen3moe.expert_feed_forward_length" in refusal(write(tmp_path, moe))
+    moe.values["qwen3moe.feed_forward_length"] = 12
+    assert "is 8 × 12 × 4, by the model's keys it should be 8 × 6 × 4" in refusal(write(tmp_path, moe))
+    moe.values["qwen3moe.feed_forward_length"] = 25
+    assert model.load(write(tmp_path, moe)).layers == 1
 
 
 @pytest.mark.parametrize(
@@ -185,7 +298,7 @@ def test_another_architecture_is_described_as_far_as_it_can_be(tmp_path: Path) -
 
 def test_a_vocabulary_that_does_not_fit_the_embedding(tmp_path: Path) -> None:
     tiny = TinyGGUF(shapes={"token_embd.weight": (1, 3)})
-    assert "2 tokens and an embedding of 3 rows" in refusal(write(tmp_path, tiny))
+    assert "an embedding of 3 rows for 2 tokens" in refusal(write(tmp_path, tiny))
 
 
 def test_ten_thousand_numbers_are_no_shards(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from bundler.shards import open_whole
 from bundler.writer import Source
 from runtime.errors import ModelError
 from runtime.gguf_header import read_header
-from tests.unit.gguf_files import TinyGGUF, default_tensors, default_values
+from tests.unit.gguf_files import SHAPES, TinyGGUF, default_tensors, default_values
 
 
 def shards(folder: Path, count: int = 3, name: str = "m") -> list[Path]:
@@ -111,6 +111,25 @@ def test_a_shard_of_another_architecture(tmp_path: Path) -> None:
     values = {"general.architecture": "llama", "split.no": 1, "split.count": 3}
     paths[1].write_bytes(TinyGGUF(values=values, tensors=["x.weight"]).data())
     assert "general.architecture is 'llama', in m-00001-of-00003.gguf 'qwen3'" in refusal(paths[0])
+
+
+def test_a_shard_of_another_size_of_model(tmp_path: Path) -> None:
+    """All names and counts are right; what tells are the shapes."""
+    paths = shards(tmp_path)
+    own = [tensor.name for tensor in read_header(paths[1]).tensors]
+    larger = {name: tuple(2 * size for size in SHAPES[name]) for name in own}
+    tiny = TinyGGUF(values={"split.no": 1, "split.count": 3}, tensors=own, shapes=larger)
+    paths[1].write_bytes(tiny.data())
+    message = refusal(paths[0])
+    assert message.startswith(f"{paths[1]}: tensor {own[0]!r} is ")
+    assert "a shard is of another model; download them again" in message
+
+
+def test_each_tensor_knows_its_file(tmp_path: Path) -> None:
+    paths = shards(tmp_path)
+    whole = open_whole(paths[0])
+    homes = {tensor.name: whole.home(tensor) for tensor in whole.header.tensors}
+    assert homes == {tensor.name: path for path in paths for tensor in read_header(path).tensors}
 
 
 def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
