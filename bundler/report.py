@@ -123,11 +123,11 @@ def describe_model(model: Model, *, as_json: bool) -> None:
         sys.stdout.write("no Qwen3: build takes it with --allow-any-architecture only\n")
 
 
-def _memory_table(shape: Shape, trained: int) -> None:
+def _memory_table(shape: Shape, trained: int, draft: Shape | None = None) -> None:
     """A row for each context and type of KV cache, with what this machine has below."""
     machine = machine_memory()
     rows = [["memory needed", "KV cache as", "weights", "KV cache", "compute", "together", ""]]
-    for context, kind, need in memory.needs(shape, trained):
+    for context, kind, need in memory.needs(shape, trained, draft):
         numbers = [size(count) for count in (need.weights, need.cache, need.compute, need.total)]
         rows.append([f"-c {context}", kind, *numbers, memory.verdict(need, machine)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -156,7 +156,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
     if as_json:
         fields = json.loads(manifest.to_json())
         facts = manifest.model or {}
-        needs = memory.as_json(Shape.from_facts(facts), _reach(facts))
+        needs = memory.as_json(Shape.from_facts(facts), _reach(facts), Shape.from_facts(manifest.draft or {}))
         _write_json(
             {"kind": kind, "path": str(bundle.path), "size": bundle.size, "args": args, "system": asdict(system)}
             | fields
@@ -187,7 +187,7 @@ def describe_bundle(bundle: Bundle, args: str, *, as_json: bool) -> None:
         rows["arguments"] = args or "none baked in"
     table(rows)
     if shape := Shape.from_facts(manifest.model or {}):
-        _memory_table(shape, _reach(manifest.model or {}))
+        _memory_table(shape, _reach(manifest.model or {}), Shape.from_facts(manifest.draft or {}))
 
 
 def _system(needs: elf.Needs) -> str:

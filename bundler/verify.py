@@ -48,9 +48,11 @@ def verify_bytes(bundle: Bundle, progress: Progress) -> None:
 def verify_weights_beside(bundle: Bundle, progress: Progress) -> Path:
     """Hash the weights that lie beside a bundle; returns their path. Raises ModelError if they are not its own."""
     external = bundle.manifest.external or {}
-    path = bundle.path.with_suffix(".gguf")
-    if not path.is_file():
-        path = bundle.path.with_name(Path(str(external.get("name", path.name))).name)
+    own = bundle.path.with_suffix(".gguf")
+    named = (own, bundle.path.with_name(Path(str(external.get("name", own.name))).name))
+    there = [path for path in named if path.is_file()]
+    right = (path for path in there if path.stat().st_size == external.get("size"))
+    path = next(right, there[0] if there else named[1])
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:

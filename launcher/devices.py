@@ -32,7 +32,7 @@ def show_devices(place: Place, console: Console, *, verbose: bool) -> None:
 
 def _row(device: Device, driver: str) -> tuple[str, ...]:
     free, total = device.memory_free, device.memory_total
-    if device.kind == "cpu" and (own_memory := machine_memory()).total:
+    if device.kind == "cpu" and (own_memory := machine_memory()).available:
         free, total = own_memory.available, own_memory.total  # llama.cpp calls all of it free
     memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     own = f"{kernels()} kernels" if device.kind == "cpu" and kernels() else ""

@@ -3,9 +3,15 @@
 import math
 import os
 import re
+import struct
 from pathlib import Path
 
+from runtime.memory import cgroups
+
 _FAST = 0.7  # of the highest capacity: big cores beside one that is bigger still, not the little ones
+_PROCESSOR_CORE = 0  # RelationProcessorCore of winnt.h
+# Relationship, Size, Flags, EfficiencyClass (higher is faster), Reserved, GroupCount, then the first group's mask.
+_CORE = struct.Struct("<IIxB20xHQ")
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -16,7 +22,7 @@ def usable_cores(root: Path = Path("/")) -> int:
     More threads than cores slow the engine down: they wait for each other in spinning barriers.
     """
     if not hasattr(os, "sched_getaffinity"):
-        return 0
+        return _windows_cores() if os.name == "nt" else _mac_cores()
     allowed = os.sched_getaffinity(0)
     cores = {_siblings(root, cpu) for cpu in allowed & _performance(root, allowed) or allowed}
     quota = _quota(root)
@@ -27,6 +33,51 @@ def kernels() -> str:
     """The CPU kernels that the engine has chosen (`zen4`, `haswell`, ...); "" where the system doesn't tell."""
     found = re.search(r"ggml-cpu-(\w+)\.so", _read(Path("/proc/self/maps")))
     return found[1] if found else ""
+
+
+def _mac_cores() -> int:
+    """Physical cores, of Apple's two kinds the fast ones; what the engine itself would take. 0 if macOS won't tell."""
+    import ctypes
+
+    system, count = ctypes.CDLL(None), ctypes.c_int32()
+    if not hasattr(system, "sysctlbyname"):
+        return 0
+    for name in (b"hw.perflevel0.physicalcpu", b"hw.physicalcpu"):
+        size = ctypes.c_size_t(ctypes.sizeof(count))
+        if system.sysctlbyname(name, ctypes.byref(count), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0:
+            return count.value
+    return 0
+
+
+def _windows_cores() -> int:
+    """Physical fast cores within the process's affinity; 0 if Windows won't tell. The engine itself, built by MinGW's
+    rules, would take half of all logical processors, whether they share cores or not."""
+    import ctypes
+
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]
+    size = ctypes.c_uint32()
+    kernel.GetLogicalProcessorInformationEx(_PROCESSOR_CORE, None, ctypes.byref(size))
+    records = ctypes.create_string_buffer(size.value)
+    if not kernel.GetLogicalProcessorInformationEx(_PROCESSOR_CORE, records, ctypes.byref(size)):
+        return 0
+    allowed, whole = ctypes.c_size_t(), ctypes.c_size_t()
+    kernel.GetProcessAffinityMask(ctypes.c_void_p(-1), ctypes.byref(allowed), ctypes.byref(whole))
+    return count_cores(records.raw, allowed.value)
+
+
+def count_cores(records: bytes, allowed: int) -> int:
+    """The fast cores among records of SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX (winnt.h) with a processor in the mask
+    `allowed`; 0 is for a process in several groups of processors, which have a mask each. The slowest of several
+    classes are left out, unless there are no others."""
+    classes: list[int] = []
+    at = 0
+    while at + _CORE.size <= len(records):
+        _relationship, length, kind, _groups, mask = _CORE.unpack_from(records, at)
+        if mask & allowed or not allowed:
+            classes.append(kind)
+        at += max(length, _CORE.size)
+    fast = sum(kind > min(classes) for kind in classes)
+    return fast or len(classes)
 
 
 def _performance(root: Path, allowed: set[int]) -> set[int]:
@@ -60,17 +111,14 @@ def _siblings(root: Path, cpu: int) -> str:
 
 def _quota(root: Path) -> float:
     """CPUs' worth of time that the cgroups (version 2, else 1) grant; infinite without a limit."""
-    groups = root / "sys/fs/cgroup"
     quota = math.inf
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        hierarchy, _, path = line.partition("::")
-        if hierarchy == "0":
-            own = Path(path.strip("/"))
-            for folder in (own, *own.parents):
-                granted, _, period = _read(groups / folder / "cpu.max").partition(" ")
-                quota = min(quota, _ratio(granted, period))
-    old = groups / "cpu"
-    return min(quota, _ratio(_read(old / "cpu.cfs_quota_us"), _read(old / "cpu.cfs_period_us")))
+    for version, folder in cgroups(root, "cpu"):
+        if version == 1:
+            granted, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        else:
+            granted, _, period = _read(folder / "cpu.max").partition(" ")
+        quota = min(quota, _ratio(granted, period))
+    return quota
 
 
 def _ratio(granted: str, period: str) -> float:

@@ -1,13 +1,14 @@
 """--show-settings: every setting, its value, and where it comes from. Imported by the launcher only."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from launcher.companions import uses_draft
 from launcher.machine import usable_cores
 from launcher.options import LaunchOptions
-from launcher.settings import ROPE_FLAGS, model_facts, model_name, quantization, sampling
+from launcher.settings import context_plan, model_facts, model_name, quantization, rope_given, sampling
 from runtime.bundle import CONTROL_PREFIX, DRAFT, LORA_PREFIX, Bundle
-from runtime.presets import carried_yarn, is_quantized, plan_context, preset
+from runtime.presets import carried_yarn, is_quantized, preset
 
 USER, BAKED, DEFAULT = "command line", "the bundle's arguments", "default"
 
@@ -30,18 +31,16 @@ def _general(
         return BAKED if getattr(baked, field) != getattr(LaunchOptions(), field) else otherwise
 
     manifest = bundle.manifest
-    facts = model_facts(options, manifest)
     kind = quantization(options, manifest)
     yield "model", model_name(options, manifest), origin("model", "the bundle")
     yield "quantization", kind or "unknown", "the bundle" if options.model is None else "the weights' file"
-    rope_given = any(flag.startswith(ROPE_FLAGS) for flag in options.engine_args)
-    carried = carried_yarn(facts)
-    plan = plan_context(options.context, facts.get("context_length"), rope_given=rope_given, carried=carried)
+    plan = context_plan(options, manifest)
     yield "context", f"{plan.size:,} tokens" if plan.size else "the model's maximum", origin("context")
-    if carried:
+    flags = dict(itertools.pairwise(plan.engine_args))
+    if "--rope-scale" in flags:
+        yield "position scaling", f"YaRN, factor {flags['--rope-scale']}", "the context is beyond the native one"
+    elif (carried := carried_yarn(model_facts(options, manifest))) and not rope_given(options):
         yield "position scaling", f"YaRN up to {carried.context:,} tokens", "the model's own keys"
-    elif plan.engine_args:
-        yield "position scaling", f"YaRN, factor {plan.engine_args[3]}", "the context is beyond the native one"
     threads = options.threads or usable_cores()
     yield "threads", str(threads) if threads else "the engine's choice", origin("threads", "this machine's cores")
     yield "GPU", options.device or options.gpu or "auto", origin("device" if options.device else "gpu")
@@ -71,7 +70,8 @@ def _sampling(options: LaunchOptions, user: LaunchOptions, bundle: Bundle) -> It
             elif carried.get(name, published.get(name)) != published.get(name):
                 origin = "the bundle"
             else:
-                origin = "Qwen3's preset" + (" for quantized weights" if name == "presence_penalty" else "")
+                for_quantized = quantized and name == "presence_penalty"
+                origin = "Qwen3's preset" + (" for quantized weights" if for_quantized else "")
             yield f"{name}, {mode.replace('_', ' ')}", f"{value:g}", origin
 
 

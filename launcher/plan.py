@@ -46,8 +46,11 @@ class Plan:
             return 1
         from launcher.slots import choose_slots
 
-        manifest = self.place.bundle.manifest
-        return self.options.parallel or choose_slots(self.options, manifest, gpu=self._free, cores=self.cores)
+        bundle = self.place.bundle
+        draft = uses_draft(self.options, bundle)
+        return self.options.parallel or choose_slots(
+            self.options, bundle.manifest, gpu=self._free, cores=self.cores, draft=draft
+        )
 
     def command(self, engine: Engine) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The engine's arguments, and what the person should know. Registers models with the engine.
@@ -57,14 +60,9 @@ class Plan:
         facts = model_facts(options, bundle.manifest)
         draft = bundle.manifest.draft if uses_draft(options, bundle) else None
         told = engine_command(options, bundle.manifest, self.listen, gpu=self.gpu, cores=self.cores, slots=self.slots)
-        verdict = room.check(
-            facts,
-            draft,
-            told.args,
-            context=0 if self.gpu else told.context,
-            private=self.listen.private,
-            force=options.force,
-        )
+        verdict = room.Verdict()
+        if not self.gpu:
+            verdict = room.check(facts, draft, told, private=self.listen.private, force=options.force)
         args = [*verdict.args, *self.choice.args]
         if self.gpu:
             free = [device.memory_free for device in self.choice.devices]

@@ -2,18 +2,21 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from launcher.settings import EngineCommand
 from runtime.errors import QwenfileError
 from runtime.memory import (
     CACHE_TYPES,
     UBATCH,
     Cache,
+    Fit,
     MachineMemory,
     Need,
     Shape,
     estimate,
+    judge,
     largest_context,
     machine_memory,
     repacked_types,
@@ -36,44 +39,44 @@ class Verdict:
 def check(
     facts: Mapping[str, Any],
     draft: Mapping[str, Any] | None,
-    engine_args: Sequence[str],
+    told: EngineCommand,
     *,
-    context: int,
     private: bool,
     force: bool,
     machine: MachineMemory | None = None,
 ) -> Verdict:
     """Raises QwenfileError, with the numbers and what would fit, if there is too little memory and no `force`.
 
-    `facts`: the manifest's about the model; `draft`: about the draft model in use; `engine_args`: what decides the KV
-    cache is looked for in them; `context`: tokens, 0 if unknown. Weights that are larger than what is free run from
-    their file, with a notice. Where the system doesn't tell, nothing is checked.
+    `facts`: the manifest's about the model; `draft`: about the draft model in use; `told`: the engine's command line,
+    which decides the KV cache. Weights that are larger than what is free run from their file, with a notice. Where the
+    system doesn't tell, nothing is checked.
     """
-    shape = Shape.from_facts(facts)
-    if shape is None or not context:
+    shape, guesser = Shape.from_facts(facts), Shape.from_facts(draft or {})
+    if shape is None or not told.context:
         return Verdict()
     machine = machine or machine_memory()
     if not machine.available:
         return Verdict()
-    cache = _cache(engine_args, context, private=private)
-    extra = _draft_need(draft, context)
-    upper = estimate(shape, cache, _ALL_TYPES)
-    if upper.total + extra.total <= machine.available:
+    cache = _cache(told.args, told.context, private=private)
+    if judge(estimate(shape, cache, _ALL_TYPES, draft=guesser), machine.available) is Fit.WELL:
         return Verdict()  # without asking which kernels this machine has
-    copied = estimate(shape, cache, repacked_types())
-    if copied.total + extra.total <= machine.available:
-        return Verdict()
-    need = estimate(shape, cache)  # with weights that stay as they are in their file
-    args = ("--no-repack",) if copied.copied else ()
-    if need.total + extra.total <= machine.available:
+    need = estimate(shape, cache, repacked_types(), draft=guesser)
+    fit = judge(need, machine.available)
+    args = ("--no-repack",) if need.copied and fit is not Fit.WELL else ()
+    if fit in (Fit.WELL, Fit.MAPPED):
         return Verdict(args=args)
-    weights, own = need.weights + extra.weights, need.own + extra.own
-    mapped = weights > machine.available
-    if force or (mapped and own <= machine.available):
-        return Verdict(args=args, notice=_slow_notice(weights, own, machine))
-    left = machine.available - (extra.own if mapped else extra.total)
-    fits = largest_context(shape, cache, left, mapped=mapped)
-    raise QwenfileError(_shortage(need, extra, machine, context), _remedy(fits, cache))
+    if fit is Fit.FROM_DISK:
+        slow = "the weights are read from the disk again and again, which is slow"
+        return Verdict(args=args, notice=f"{_compared(need, machine)}: {slow}")
+    short = _Shortage(shape=shape, draft=guesser, cache=cache, parts=told.slots, machine=machine)
+    if force:
+        fits = short.fitting_context()
+        return Verdict(
+            args=args,
+            notice=f"{_compared(need, machine)}: the context does not fit, so the system may swap or end it"
+            + (f"; -c {fits} fits" if fits else ""),
+        )
+    raise QwenfileError(str(short), short.remedy())
 
 
 def fit(
@@ -94,7 +97,7 @@ def fit(
         return ()
     cache = _cache(engine_args, context, private=private)
     scores = shape.heads * cache.ubatch * cache.cells * 4
-    need = estimate(shape, cache).total + _draft_need(draft, context).total + scores
+    need = estimate(shape, cache, draft=Shape.from_facts(draft or {})).total + scores
     return ("--fit", "off") if _GPU_FACTOR * need + _GPU_LEFT <= free[0] else ()
 
 
@@ -127,31 +130,57 @@ def _cache(args: Sequence[str], context: int, *, private: bool) -> Cache:
     )
 
 
-def _draft_need(draft: Mapping[str, Any] | None, context: int) -> Need:
-    shape = Shape.from_facts(draft) if draft else None
-    return estimate(shape, Cache(context=context)) if shape else Need(mapped=0, copied=0, cache=0, compute=0)
+@dataclass(frozen=True, kw_only=True)
+class _Shortage:
+    """Too little memory, in words. `parts`: conversations that have equal parts of the cache."""
+
+    shape: Shape
+    draft: Shape | None
+    cache: Cache
+    parts: int
+    machine: MachineMemory
+
+    def __str__(self) -> str:
+        own, need = estimate(self.shape, self.cache), estimate(self.shape, self.cache, draft=self.draft)
+        each = f"{self.cache.context // self.parts:,} tokens of context"
+        context = f"{self.parts} x {each}" if self.parts > 1 else each
+        named = [("weights", own.weights), (context, own.cache), ("computing", own.compute)]
+        if self.draft:
+            named.append(("the draft model", need.total - own.total))
+        listed = ", ".join(f"{name} {_size(count)}" for name, count in named)
+        return f"this needs {_size(need.total)} of memory ({listed}); {_size(self.machine.available)} are free"
+
+    def remedy(self) -> str:
+        """What would do, best first."""
+        context, parts = self.fitting_context(), self._fitting_parts()
+        ways = [f"-c {context} fits"] if context else []
+        if parts:
+            ways.append(f"--parallel {parts} fits")
+        if self.draft:
+            ways.append("--no-draft leaves the draft model out")
+        if not context and not parts:
+            ways.append("close other programs")
+        if self.cache.keys == "f16":
+            ways.append("-ctk q8_0 -ctv q8_0 halves the context's part")
+        return "; ".join([*ways, "--force goes on anyway"])
+
+    def fitting_context(self) -> int:
+        """Tokens of each conversation, as for `-c`."""
+        return largest_context(self.shape, self.cache, self.machine.available, draft=self.draft, parts=self.parts)
+
+    def _fitting_parts(self) -> int:
+        """How many conversations of this length fit, if fewer do."""
+        each = self.cache.context // self.parts
+        for parts in range(self.parts - 1, 0, -1):
+            cache = replace(self.cache, context=each * parts, slots=parts)
+            if judge(estimate(self.shape, cache, draft=self.draft), self.machine.available) is not Fit.NOT:
+                return parts
+        return 0
 
 
-def _shortage(need: Need, draft: Need, machine: MachineMemory, context: int) -> str:
-    parts = [("weights", need.weights), (f"{context:,} tokens of context", need.cache), ("computing", need.compute)]
-    if draft.total:
-        parts.append(("the draft model", draft.total))
-    listed = ", ".join(f"{name} {_size(count)}" for name, count in parts)
-    return f"this needs {_size(need.total + draft.total)} of memory ({listed}); {_size(machine.available)} are free"
-
-
-def _remedy(fits: int, cache: Cache) -> str:
-    ways = [f"-c {fits} fits"] if fits else ["close other programs"]
-    if cache.keys == "f16":
-        ways.append("-ctk q8_0 -ctv q8_0 halves the context's part")
-    return "; ".join([*ways, "--force goes on anyway"])
-
-
-def _slow_notice(weights: int, own: int, machine: MachineMemory) -> str:
-    return (
-        f"{_size(machine.available)} of memory are free for weights of {_size(weights)} and {_size(own)} more: "
-        "the weights are read from the disk again and again, which is slow"
-    )
+def _compared(need: Need, machine: MachineMemory) -> str:
+    free, weights, more = map(_size, (machine.available, need.in_file, need.own))
+    return f"{free} of memory are free for weights of {weights} and {more} more"
 
 
 def _size(count: int) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _POLL = 0.003
 _STOP_TIMEOUT = 1.8  # all of the end takes less than 2 s
 _GGUF_MAGIC = b"GGUF"
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 # What the engine reads from the environment. A bundle's behaviour comes from its manifest and command line alone:
 # settings meant for another llama.cpp must not add a key to the private door or fetch another model.
@@ -64,8 +65,6 @@ def find_weights(options: LaunchOptions, place: Place) -> Place:
     weights = options.model
     if weights is None and bundle.manifest.member(MODEL) is None:
         weights = _beside(bundle)
-        check_weights(weights)
-        _check_own(weights, bundle)
     elif weights is not None:
         check_weights(weights)
         bundle = _described(weights, bundle)
@@ -76,18 +75,36 @@ def _described(weights: Path, bundle: Bundle) -> Bundle:
     """The bundle with a manifest that tells of other weights what their header tells. Raises ModelError."""
     from runtime.gguf_facts import file_facts
 
-    facts = {**file_facts(weights), "path": str(weights)}
+    try:
+        facts = {**file_facts(weights), "path": str(weights)}
+    except ModelError:
+        shard = _SHARD.fullmatch(weights.name)
+        if shard is None or int(shard["number"]) == 1:
+            raise
+        number, count = int(shard["number"]), int(shard["count"])
+        first = weights.with_name(f"{shard['stem']}-00001-of-{count:05d}.gguf")
+        problem = f"{weights} is shard {number} of {count}, which alone tells nothing of the model"
+        raise ModelError(problem, f"name the first shard, {first}") from None
     return replace(bundle, manifest=replace(bundle.manifest, model=facts, sampling=None, draft=None))
 
 
 def _beside(bundle: Bundle) -> Path:
-    """The weights beside the bundle: by its name, or by the one they were built with, for a bundle that was renamed."""
+    """The weights beside the bundle: by its name, or by the one they were built with, for a bundle that was renamed.
+
+    Raises ModelError if neither is there, or what is wrong with the first that is."""
     first = bundle.path.with_suffix(".gguf")
     built = bundle.path.with_name(Path(str((bundle.manifest.external or {}).get("name") or first.name)).name)
-    for path in (first, built):
-        if path.is_file():
+    wrong = None
+    for path in filter(Path.is_file, (first, built)):
+        try:
+            check_weights(path)
+            _check_own(path, bundle)
+        except ModelError as error:
+            wrong = wrong or error
+        else:
             return path
-    raise ModelError(f"{bundle.path.name} carries no weights, and {first} is not there", "use -m FILE.gguf")
+    missing = ModelError(f"{bundle.path.name} carries no weights, and {first} is not there", "use -m FILE.gguf")
+    raise wrong or missing
 
 
 def _check_own(weights: Path, bundle: Bundle) -> None:

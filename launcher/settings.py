@@ -8,7 +8,7 @@ from typing import Any
 from launcher.options import Face, LaunchOptions, Work
 from runtime.bundle import Manifest
 from runtime.errors import UsageError
-from runtime.presets import Sampling, carried_yarn, is_quantized, plan_context, preset
+from runtime.presets import ContextPlan, Sampling, carried_yarn, is_quantized, most_context, plan_context, preset
 
 # The engine's flags for the sampling fields of its HTTP API.
 _SAMPLING_FLAGS = {
@@ -23,7 +23,7 @@ _SAMPLING_FLAGS = {
 # Tokens of a prompt that are read at once in a chat: progress is told, and Ctrl-C heard, after each. The engine
 # computes 512 at a time anyway; upstream's batch of 2,048 is of use for many prompts at once only.
 _CHAT_BATCH = 512
-ROPE_FLAGS = ("--rope-", "--yarn-")
+_ROPE_FLAGS = ("--rope-", "--yarn-")
 
 # Seconds that a client may take between two pieces of its request, or to take the next piece of an answer.
 _PATIENCE = 60
@@ -49,11 +49,12 @@ class Listen:
 @dataclass(frozen=True, kw_only=True)
 class EngineCommand:
     """The engine's arguments, without the program's name, and what the user should know about them. `context`: tokens,
-    0 if only the model's file knows."""
+    0 if only the model's file knows; `slots`: the conversations that have equal parts of it, each as large as `-c`."""
 
     args: tuple[str, ...]
     notices: tuple[str, ...] = ()
     context: int = 0
+    slots: int = 1
 
 
 def engine_command(
@@ -65,18 +66,11 @@ def engine_command(
 
     The user's own engine flags come last, so they win. Raises UsageError for a context that cannot be.
     """
-    facts = model_facts(options, manifest)
-    rope_given = any(flag.startswith(ROPE_FLAGS) for flag in options.engine_args)
-    plan = plan_context(
-        options.context,
-        facts.get("context_length"),
-        rope_given=rope_given,
-        carried=carried_yarn(facts),
-        architecture=str(facts.get("architecture") or ""),
-    )
+    plan = context_plan(options, manifest)
     notices = [plan.notice] if plan.notice else []
     threads = options.threads or cores
-    context = plan.size * (slots if listen.private else 1)
+    slots = slots if listen.private else 1
+    context = plan.size * slots
     args = ["-c", str(context), *plan.engine_args, "--host", listen.host, "--reasoning-format", "deepseek"]
     args += ["--alias", model_name(options, manifest)]
     if listen.port:
@@ -88,7 +82,33 @@ def engine_command(
     if listen.key:
         args += ["--port", "0", "--api-key", listen.key]
     args += _private(options, slots, plan.size) if listen.private else _public(options, manifest, listen)
-    return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices), context=context)
+    return EngineCommand(args=(*args, *options.engine_args), notices=tuple(notices), context=context, slots=slots)
+
+
+def context_plan(options: LaunchOptions, manifest: Manifest) -> ContextPlan:
+    """How long a conversation may be. Raises UsageError for a context that cannot be."""
+    facts = model_facts(options, manifest)
+    return plan_context(
+        options.context,
+        facts.get("context_length"),
+        rope_given=rope_given(options),
+        carried=carried_yarn(facts),
+        architecture=str(facts.get("architecture") or ""),
+    )
+
+
+def rope_given(options: LaunchOptions) -> bool:
+    """Whether the person scales positions himself, and so decides how far the model reaches."""
+    return any(flag.startswith(_ROPE_FLAGS) for flag in options.engine_args)
+
+
+def reach(options: LaunchOptions, manifest: Manifest) -> int:
+    """The most tokens of context that the model can use; 0 if unknown."""
+    facts = model_facts(options, manifest)
+    trained, carried = int(facts.get("context_length") or 0), carried_yarn(facts)
+    if rope_given(options) or not trained:
+        return 0
+    return max(trained, carried.context) if carried else most_context(trained)
 
 
 def _private(options: LaunchOptions, slots: int, context: int) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.conversation import ASSISTANT, is_words
-from launcher.settings import model_facts, model_name
+from launcher.settings import model_facts, model_name, reach
 from runtime.errors import UsageError
+from runtime.presets import native_context
 
 if TYPE_CHECKING:
     from launcher.archive import Archive
@@ -75,12 +76,15 @@ def context(chat: "Chat", _argument: str) -> None:
 
 def _more(chat: "Chat") -> str:
     """What a larger -c would give."""
-    most = model_facts(chat.settings.options, chat.settings.manifest).get("context_length")
-    size = chat.context_size
-    if most and size >= int(most):
-        return f"  this is all that the model was made for ({int(most):,})"
-    known = f" (the model takes up to {int(most):,}: -c 0)" if most else ""
-    wanted = min(2 * size, int(most)) if most else 2 * size
+    options, manifest, size = chat.settings.options, chat.settings.manifest, chat.context_size
+    most = reach(options, manifest)
+    if most and size >= most:
+        return f"  this is all that the model can use ({most:,})"
+    wanted = min(2 * size, most or 2 * size)
+    facts = model_facts(options, manifest)
+    native = most if facts.get("yarn_context") else native_context(facts.get("context_length"))
+    stretched = " by YaRN" if native < most else ""
+    known = f" (the model takes up to {most:,}{stretched}: -c {most})" if most else ""
     return f"  start with -c {wanted} for {wanted - size:,} more{known}"
 
 

@@ -4,10 +4,11 @@ The bundler shows the need (`qwenfile inspect`), the launcher holds it against w
 The numbers are what llama.cpp allocates on a CPU with flash attention, its default, checked by tests against its log.
 """
 
+import enum
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,12 +63,14 @@ class Shape:
 @dataclass(frozen=True, kw_only=True)
 class Need:
     """Memory in bytes. `mapped`: weights that stay in their file and that the system may drop and read again;
-    `copied`: weights rearranged into memory; `cache`: keys and values; `compute`: everything between two layers."""
+    `copied`: weights rearranged into memory; `cache`: keys and values; `compute`: everything between two layers;
+    `twice`: weights that are both mapped and copied."""
 
     mapped: int
     copied: int
     cache: int
     compute: int
+    twice: int = 0
 
     @property
     def weights(self) -> int:
@@ -80,9 +83,17 @@ class Need:
         return self.cache + self.compute
 
     @property
+    def in_file(self) -> int:
+        """The weights if all stay mapped, which is their size."""
+        return self.weights - self.twice
+
+    @property
     def total(self) -> int:
         """All of it."""
         return self.weights + self.own
+
+    def __add__(self, other: "Need") -> "Need":
+        return Need(**{name: size + getattr(other, name) for name, size in asdict(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +112,11 @@ class Cache:
         return -(-self.context // CELLS) * CELLS
 
 
-def estimate(shape: Shape, cache: Cache, repacked: frozenset[str] = frozenset()) -> Need:
-    """What the engine allocates. `repacked`: see `repacked_types`."""
+def estimate(shape: Shape, cache: Cache, repacked: frozenset[str] = frozenset(), *, draft: Shape | None = None) -> Need:
+    """What the engine allocates. `repacked`: see `repacked_types`; `draft`: a model that guesses ahead beside it, with
+    as large a cache, F16 whatever the model's own is."""
+    if draft:
+        return estimate(shape, cache, repacked) + estimate(draft, replace(cache, keys="f16", values="f16"), repacked)
     per_token = shape.kv_heads * (
         shape.key_length * CACHE_TYPES[cache.keys] + shape.value_length * CACHE_TYPES[cache.values]
     )
@@ -114,6 +128,7 @@ def estimate(shape: Shape, cache: Cache, repacked: frozenset[str] = frozenset())
         copied=copied + copied_twice,
         cache=math.ceil(cache.cells * shape.layers * per_token),
         compute=_compute(shape, cache),
+        twice=copied_twice,
     )
 
 
@@ -130,16 +145,33 @@ def _compute(shape: Shape, cache: Cache) -> int:
     return tokens * (row * 4 + cache.cells * 2) + cache.slots * shape.vocabulary * 4
 
 
-def largest_context(shape: Shape, cache: Cache, room: int, *, mapped: bool) -> int:
-    """The most tokens, in steps of 256, whose need is at most `room` bytes; 0 if not even the least fit.
+class Fit(enum.Enum):
+    """How a model runs in so much memory."""
 
-    `mapped`: the weights stay in their file and don't count."""
-    low, high = 0, cache.context // CELLS
+    WELL = "well"
+    MAPPED = "with all weights mapped, none rearranged"
+    FROM_DISK = "the weights are larger than memory, so they are read again and again"
+    NOT = "not"
+
+
+def judge(need: Need, memory: int) -> Fit:
+    """How a model with this `need` runs in `memory` bytes. Weights alone may be larger; with a context that doesn't fit
+    beside weights that do, a smaller one is the better choice."""
+    if need.total <= memory:
+        return Fit.WELL
+    if need.in_file + need.own <= memory:
+        return Fit.MAPPED
+    return Fit.FROM_DISK if need.in_file > memory >= need.own else Fit.NOT
+
+
+def largest_context(shape: Shape, cache: Cache, memory: int, *, draft: Shape | None = None, parts: int = 1) -> int:
+    """The most tokens, in steps of 256 up to those of `cache`, with which the model runs in `memory` bytes; 0 if not
+    even the least do. `parts`: conversations that share the cache; the tokens are those of each."""
+    low, high = 0, cache.context // parts // CELLS
     while low < high:
         middle = (low + high + 1) // 2
-        tried = Cache(context=middle * CELLS, keys=cache.keys, values=cache.values, slots=cache.slots)
-        need = estimate(shape, tried)
-        low, high = (middle, high) if (need.own if mapped else need.total) <= room else (low, middle - 1)
+        need = estimate(shape, replace(cache, context=middle * CELLS * parts), draft=draft)
+        low, high = (low, middle - 1) if judge(need, memory) is Fit.NOT else (middle, high)
     return low * CELLS if low * CELLS >= MINIMUM_CONTEXT else 0
 
 
@@ -198,23 +230,31 @@ def _windows_memory() -> tuple[int, int]:
 
 
 def _cgroup_limits(root: Path) -> Iterator[tuple[int, int]]:
-    """(limit, used without what can be dropped) of each cgroup around this process, version 2 or 1."""
+    """(limit, used without what can be dropped) of each cgroup around this process."""
+    names = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }
+    for version, folder in cgroups(root, "memory"):
+        limit, used = (_number(folder / name) for name in names[version][:2])
+        if limit is not None and used is not None:
+            stat = dict(row.split(" ", 1) for row in _lines(folder / "memory.stat") if " " in row)
+            yield limit, used - int(stat.get(names[version][2], "0"))
+
+
+def cgroups(root: Path, controller: str) -> Iterator[tuple[int, Path]]:
+    """(version, folder) of the cgroups around this process in which `controller` may set limits, its own first."""
     groups = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
         hierarchy, controllers, path = [*line.split(":", 2), "", ""][:3]
         own = Path(path.strip("/"))
         if hierarchy == "0":
-            names, base = ("memory.max", "memory.current", "inactive_file"), groups
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            base = groups / "memory"
+            version, base = 2, groups
+        elif controller in controllers.split(","):
+            version, base = 1, groups / controller
         else:
             continue
-        for folder in (own, *own.parents):
-            limit, used = (_number(base / folder / name) for name in names[:2])
-            if limit is not None and used is not None:
-                stat = dict(row.split(" ", 1) for row in _lines(base / folder / "memory.stat") if " " in row)
-                yield limit, used - int(stat.get(names[2], "0"))
+        yield from ((version, base / folder) for folder in (own, *own.parents))
 
 
 def _number(path: Path) -> int | None:

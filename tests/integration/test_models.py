@@ -244,17 +244,18 @@ def test_a_draft_that_is_no_smaller_is_refused(run: Runner, base: Path, shape: M
     fails(run.qwenfile(*command), 2, "it would slow it")
 
 
-def lora(path: Path, *, hidden: int = HIDDEN, strength: float = 1.0) -> Path:
-    """An adapter of rank 4 for the first query projection."""
-    writer = gguf.GGUFWriter(path, "qwen3")
+def lora(path: Path, *, hidden: int = HIDDEN, strength: float = 1.0, experts: int = 0) -> Path:
+    """An adapter of rank 4 for the first query projection; or for what the first layer's experts give, of tiny-moe."""
+    writer = gguf.GGUFWriter(path, "qwen3moe" if experts else "qwen3")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", 4.0)
     generator = np.random.default_rng(1)
-    a = generator.standard_normal((4, hidden), dtype=np.float32)
-    b = generator.standard_normal((QUERY, 4), dtype=np.float32) * np.float32(strength)
+    each = (experts,) if experts else ()
+    a = generator.standard_normal((*each, 4, hidden), dtype=np.float32)
+    b = generator.standard_normal((*each, HIDDEN if experts else QUERY, 4), dtype=np.float32) * np.float32(strength)
     for name, values in (("lora_a", a), ("lora_b", b)):
-        writer.add_tensor(f"blk.0.attn_q.weight.{name}", values)
+        writer.add_tensor(f"blk.0.{'ffn_down_exps' if experts else 'attn_q'}.weight.{name}", values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -292,6 +293,17 @@ def test_adapters_are_carried_and_in_force(
     assert run.qwenfile("upgrade", both, "-o", upgraded, "--no-verify").code == 0
     names = [member.name for member in Bundle.open(upgraded).manifest.prefixed("adapters/")]
     assert names == ["adapters/lora-1.gguf", "adapters/control-1.gguf"]
+
+
+def test_an_adapter_for_experts_is_in_force(
+    run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path
+) -> None:
+    weights = shape("tiny-moe", "--quant", "F16")
+    plain = answer(run, build(weights))["text"]
+    idle = build(weights, "--lora", lora(tmp_path / "idle.gguf", strength=0.0, experts=8))
+    assert answer(run, idle)["text"] == plain
+    bundle = build(weights, "--lora", lora(tmp_path / "a.gguf", strength=50.0, experts=8))
+    assert answer(run, bundle)["text"] != plain
 
 
 def test_a_server_takes_an_adapter_and_each_request_its_strength(
@@ -347,6 +359,7 @@ def test_another_architecture_is_let_through_when_asked(run: Runner, base: Path,
     other.values["general.architecture"] = "llama"
     (tmp_path / "l.gguf").write_bytes(other.data())
     command = ["build", tmp_path / "l.gguf", "-o", tmp_path / "l.run", "--base", base, "--no-verify"]
+    assert "--allow-any-architecture only" in run.qwenfile("inspect", command[1]).out
     fails(run.qwenfile(*command), 3, "--allow-any-architecture")
     allowed = run.qwenfile(*command, "--allow-any-architecture")
     assert allowed.code == 0, allowed.err
@@ -380,6 +393,21 @@ def test_yarn_keys_of_the_model_are_respected(run: Runner, build: Callable[..., 
     assert re.search(r"freq_scale\s*= 0\.25\b", done.err)
     assert "exceeds the training context" not in done.err
     assert run(bundle, "--cli", "-p", "Hi", "-c", "131073").code == 2
+    shown = run(bundle, "--cli", "--show-settings").out
+    assert "the model's own keys" in shown
+    assert "the model's own keys" not in run(bundle, "--cli", "--show-settings", "--rope-scaling", "none").out
+
+
+def test_rows_have_as_long_a_context(run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('"Hi"\n')
+    ask = ("--cli", "--raw", "--jsonl", rows, "-n", "1", "-t", "1", "-c", "200000")
+    plain = build(shape("tiny"))
+    assert run(plain, *ask).code == 2
+    scaled = run(plain, *ask, "--rope-scaling", "yarn", "--rope-scale", "8")
+    assert scaled.code == 0, scaled.err
+    carried = run(build(shape("tiny", "--yarn", "8")), *ask)
+    assert carried.code == 0, carried.err
 
 
 def test_settings_are_shown_with_their_origin(run: Runner, build: Callable[..., Path]) -> None:
@@ -481,7 +509,26 @@ def test_too_little_memory_is_told_before_loading(
     assert run(*command, "-c", fitting[1]).code == 0
     forced = run(*command, "-c", "32768", "--force")
     assert forced.code == 0
-    assert "which is slow" in forced.err
+    assert "the context does not fit" in forced.err
+
+
+def test_what_is_said_to_fit_fits_batches_rows_and_drafts(
+    run: Runner, build: Callable[..., Path], shape: Maker, tmp_path: Path
+) -> None:
+    bundle = build(shape("tiny", "--quant", "F16"), "--draft", shape("tiny", "--quant", "F16", "--layers", "1"))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('"Hi"\n"Ho"\n')
+    ask = ("--cli", "--raw", "-n", "1", "-t", "1")
+    for kilobytes, context, arguments in (
+        (60_000, 32_768, ("--no-draft", "-p", "Hi", "-ub", "2048")),
+        (60_000, 8192, ("--no-draft", "--jsonl", rows, "--parallel", "8")),
+        (90_000, 32_768, ("-p", "Hi")),
+    ):
+        command = [*with_memory(run, tmp_path, kilobytes), bundle, *ask, *arguments]
+        fitting = re.search(r"MB are free \(-c (\d+) fits", run(*command, "-c", str(context)).one_line)
+        assert fitting is not None
+        done = run(*command, "-c", fitting[1])
+        assert (done.code, done.err) == (0, "")
 
 
 # --- weights beside the bundle

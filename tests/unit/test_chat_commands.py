@@ -11,6 +11,7 @@ from launcher.archive import Archive
 from launcher.chat import Chat
 from launcher.client import ChatEvent, Content, Progress
 from runtime.errors import ContextError, UsageError
+from tests.unit.manifests import manifest
 from tests.unit.scripted_chat import Paper, Script, chat_with, end
 
 Turns = list[ChatEvent | BaseException]
@@ -200,6 +201,28 @@ def test_a_file_is_cut_only_when_asked(tmp_path: Path) -> None:
     add(chat, long, truncate=True)
     assert "long.txt: cut after its first 75 tokens (--truncate)" in paper.lines[1]
     assert len(chat.turns[0].content.split()) == 75
+
+
+@pytest.mark.parametrize(
+    ("facts", "size", "flags", "said"),
+    [
+        ({"context_length": 40_960}, 8192, (),
+         "start with -c 16384 for 8,192 more (the model takes up to 131,072 by YaRN: -c 131072)"),
+        ({"context_length": 40_960}, 131_072, (), "this is all that the model can use (131,072)"),
+        ({"context_length": 40_960, "yarn_context": 131_072}, 40_960, (),
+         "start with -c 81920 for 40,960 more (the model takes up to 131,072: -c 131072)"),
+        ({"context_length": 4096}, 4096, (), "this is all that the model can use (4,096)"),
+        ({"context_length": 262_144}, 200_000, (),
+         "start with -c 262144 for 62,144 more (the model takes up to 262,144: -c 262144)"),
+        ({"context_length": 40_960}, 200_000, ("--rope-scale", "8"), "start with -c 400000 for 200,000 more"),
+        ({}, 4096, (), "start with -c 8192 for 4,096 more"),
+    ],
+)  # fmt: skip
+def test_how_far_the_context_can_grow(facts: dict[str, int], size: int, flags: tuple[str, ...], said: str) -> None:
+    chat, _, paper = chat_with(size=size, engine_args=flags)
+    chat.settings.manifest = manifest({"quantization": "F16", **facts})
+    chat.handle("/context")
+    assert paper.lines[-1].splitlines()[-1] == f"  {said}"
 
 
 def test_push_pop_and_stack() -> None:

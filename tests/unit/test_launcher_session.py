@@ -1,6 +1,7 @@
 """What the launcher decides around the engine, without one: weights, reasons, environment, cores, unpacking."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from launcher import machine
 from launcher.options import LaunchOptions
 from launcher.session import Place, check_weights, explain, find_weights, forget_engine_settings
 from launcher.unpack import unpack_engine
-from runtime.bundle import LAUNCHER, Bundle, Header, Manifest
+from runtime.bundle import LAUNCHER, Bundle, Header, Manifest, edges_sha256
 from runtime.errors import CacheError, ExitCode, ModelError
+from tests.unit.gguf_files import TinyGGUF
 from tests.unit.systems import posix_only
 
 
@@ -53,6 +55,32 @@ def test_a_bundle_without_weights_takes_those_beside_it(tmp_path: Path) -> None:
         find_weights(LaunchOptions(), place)
     (tmp_path / "qwen3.gguf").write_bytes(b"GGUF....")
     assert find_weights(LaunchOptions(), place).weights == tmp_path / "qwen3.gguf"
+
+
+def test_of_two_files_beside_a_renamed_bundle_the_right_one_counts(tmp_path: Path) -> None:
+    built, other = tmp_path / "built.gguf", tmp_path / "renamed.gguf"
+    built.write_bytes(b"GGUF right")
+    bundle = make_bundle(tmp_path / "renamed.run", x=b"1")
+    external = {"name": built.name, **edges_sha256(built)}
+    place = Place(bundle=replace(bundle, manifest=replace(bundle.manifest, external=external)), cache=tmp_path, env={})
+    assert find_weights(LaunchOptions(), place).weights == built
+    for content in (b"GGUF wrong", b"no model"):
+        other.write_bytes(content)
+        assert find_weights(LaunchOptions(), place).weights == built
+    other.write_bytes(b"GGUF wrong")
+    built.write_bytes(b"GGUF wrong as well")
+    with pytest.raises(ModelError, match=r"renamed\.gguf is not what renamed\.run was built with"):
+        find_weights(LaunchOptions(), place)
+
+
+def test_a_later_shard_names_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "m-00002-of-00003.gguf"
+    path.write_bytes(TinyGGUF(values={"split.no": 1, "split.count": 3}, tensors=["x.weight"]).data())
+    place = Place(bundle=make_bundle(tmp_path / "x.run", x=b"1"), cache=tmp_path, env={})
+    with pytest.raises(ModelError, match=r"is shard 2 of 3, .*name the first shard, .*m-00001-of-00003\.gguf"):
+        find_weights(LaunchOptions(model=path), place)
+    with pytest.raises(ModelError, match="names no architecture"):
+        find_weights(LaunchOptions(model=path.rename(tmp_path / "m.gguf")), place)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from launcher.options import Face, LaunchOptions
-from launcher.settings import Listen, engine_command, model_name, quantization, sampling
-from runtime.bundle import Manifest
+from launcher.origins import show_settings
+from launcher.settings import Listen, engine_command, model_name, quantization, reach, sampling
+from runtime.bundle import Bundle, Header, Manifest
 from runtime.errors import UsageError
 
 PRIVATE = Listen(host="/run/x/engine.sock")
@@ -89,6 +90,46 @@ def test_the_context_is_capped_unless_asked_for_and_stretched_by_yarn() -> None:
     words = args(context=65_536, engine_args=("--rope-scaling", "none"))
     assert value(words, "--rope-scaling") == "none"
     assert "--rope-scale" not in words
+
+
+def test_the_context_of_each_private_conversation() -> None:
+    command = engine_command(LaunchOptions(context=4096), manifest(), PRIVATE, gpu=False, cores=2, slots=3)
+    assert (command.context, command.slots) == (3 * 4096, 3)
+    assert engine_command(LaunchOptions(context=4096), manifest(), PUBLIC, gpu=False, cores=2, slots=3).context == 4096
+
+
+def test_how_far_a_model_reaches() -> None:
+    options, scaled = LaunchOptions(), LaunchOptions(engine_args=("--rope-scale", "8"))
+    own = manifest(context_length=40_960, yarn_context=65_536)
+    seen = [
+        reach(options, each)
+        for each in (manifest(), own, manifest(context_length=262_144), manifest(context_length=4096))
+    ]
+    assert seen == [131_072, 65_536, 262_144, 4096]
+    assert reach(scaled, own) == reach(LaunchOptions(model=Path("x.gguf")), own) == 0
+
+
+def shown(model: Manifest, **options: Any) -> dict[str, str]:
+    chosen = LaunchOptions(**options)
+    bundle = Bundle(path=Path("x.run"), size=1, header=Header(position=0), manifest=model)
+    table = show_settings(chosen, chosen, LaunchOptions(), bundle)
+    return {name.strip(): rest for line in table.splitlines() for name, _, rest in [line.partition("  ")]}
+
+
+def test_position_scaling_is_shown_as_it_will_be() -> None:
+    own = manifest(context_length=40_960, yarn_context=131_072, architecture="qwen3")
+    assert "YaRN up to 131,072 tokens" in shown(own)["position scaling"]
+    assert "position scaling" not in shown(own, engine_args=("--rope-scaling", "none"))
+    trained = manifest(context_length=40_960, architecture="qwen3")
+    assert "YaRN, factor 2 " in shown(trained, context=65_536)["position scaling"]
+    assert "position scaling" not in shown(trained, context=65_536, engine_args=("--rope-scale", "3"))
+    assert "position scaling" not in shown(manifest(context_length=4096, architecture="qwen3"), context=8192)
+
+
+def test_only_quantized_weights_have_their_own_presence_penalty() -> None:
+    row = "presence_penalty, thinking"
+    assert shown(manifest())[row].endswith("for quantized weights")
+    assert shown(manifest(quantization="F16"))[row].endswith("Qwen3's preset")
 
 
 def test_sampling_preset_then_bundle_then_command_line() -> None:

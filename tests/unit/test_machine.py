@@ -1,6 +1,7 @@
 """Threads and memory of the machine, read from /sys and /proc as they look on machines that are not here."""
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,38 @@ def test_a_process_bound_to_slow_cores_uses_those(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6}, raising=False)
     put(tmp_path, {"sys/devices/cpu_core/cpus": "0-3"})
     assert machine.usable_cores(tmp_path) == 3
+
+
+@pytest.mark.usefixtures("eight_cpus")
+@pytest.mark.parametrize("group", ["x", "x/y"])
+def test_a_quota_of_a_cgroup_of_version_1(tmp_path: Path, group: str) -> None:
+    put(
+        tmp_path,
+        {
+            "proc/self/cgroup": "5:memory:/z\n4:cpu,cpuacct:/x/y",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            f"sys/fs/cgroup/cpu/{group}/cpu.cfs_quota_us": "200000",
+            f"sys/fs/cgroup/cpu/{group}/cpu.cfs_period_us": "100000",
+        },
+    )
+    assert machine.usable_cores(tmp_path) == 2
+
+
+def core(mask: int, *, efficiency: int = 0) -> bytes:
+    """A record of SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX as 64-bit Windows writes it."""
+    return struct.pack("<IIBB20xHQH6x", 0, 48, 1, efficiency, 1, mask, 0)
+
+
+def test_cores_as_windows_tells_them() -> None:
+    smt = core(0b0011) + core(0b1100)
+    assert machine.count_cores(smt, 0b1111) == 2
+    assert machine.count_cores(smt, 0b0010) == 1
+    assert machine.count_cores(smt + smt, 0) == 4  # in two groups of processors
+    hybrid = core(0b11, efficiency=1) + core(0b100) + core(0b1000)
+    assert machine.count_cores(hybrid, 0b1111) == 1
+    assert machine.count_cores(hybrid, 0b1100) == 2
+    assert machine.count_cores(b"", 1) == 0
 
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:    8000000 kB"
