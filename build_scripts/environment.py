@@ -48,7 +48,7 @@ def prepare(stages: Stages, *engine_flags: str) -> None:
 
 
 def _pip(stages: Stages, *arguments: str | Path, **env: str) -> None:
-    log = stages.logs / "pip.log"
+    log = stages.log("pip")
     command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", *arguments]
     with log.open("wb") as output:
         code = subprocess.run(
@@ -56,6 +56,7 @@ def _pip(stages: Stages, *arguments: str | Path, **env: str) -> None:
         ).returncode
     if code:
         raise StageError(f"pip failed with exit code {code}; its output is in {log}")
+    log.unlink()
 
 
 def _stamped(name: str, key: str) -> bool:

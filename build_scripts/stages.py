@@ -24,7 +24,7 @@ def build_cache() -> Path:
     if override := os.environ.get("QWENFILE_BUILD_CACHE"):
         folder = Path(override).absolute()
     elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "qwenfile" / "Cache" / "build"
+        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "qwenfile" / "build"
     elif sys.platform == "darwin":
         folder = Path.home() / "Library/Caches/qwenfile/build"
     else:
@@ -45,10 +45,9 @@ class Stages:
 
     def command(self, name: str, command: Command) -> str:
         """Run `command` as the next stage, its output going to a log; returns the last line it printed."""
-        log = self.logs / f"{name.replace(' ', '-')}.log"
+        log = self.log(name)
 
         def work() -> str:
-            log.unlink(missing_ok=True)
             code = run_logged(command, log)
             lines = [line for line in _tail(log) if line.strip()]
             if code:
@@ -56,7 +55,15 @@ class Stages:
                 raise StageError(f"stage {name!r} failed with exit code {code}; its output is in {log}{shown}")
             return lines[-1] if lines else ""
 
-        return self.run(name, work, log)
+        note = self.run(name, work, log)
+        log.unlink()
+        return note
+
+    def log(self, name: str) -> Path:
+        """A log of this process's own: others may be at the same stage."""
+        log = self.logs / f"{name.replace(' ', '-')}-{os.getpid()}.log"
+        log.unlink(missing_ok=True)
+        return log
 
     def run(self, name: str, work: Callable[[], str], log: Path | None = None) -> str:
         """Run `work` as the next stage. It returns a note for the line that reports the stage done."""
