@@ -72,7 +72,8 @@ def check_structure(path: Path) -> None:
     signature, symbols = program.code_signature, program.symbol_command
     assert signature.data_offset % 16 == 0
     assert signature.data_offset + signature.data_size == size
-    assert symbols.strings_offset + symbols.strings_size == signature.data_offset
+    # between them is what aligns the signature: zig's names hold the folder's, which is as long as it is
+    assert 0 <= signature.data_offset - (symbols.strings_offset + symbols.strings_size) < 16
 
 
 def code_directory(path: Path) -> tuple[dict[str, int], list[bytes]]:
