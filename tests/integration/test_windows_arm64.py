@@ -72,7 +72,8 @@ def test_a_bundle_is_that_program_with_its_own_name(run: Runner, bundle: Path) -
     opened = Bundle.open(bundle)
     assert opened.manifest.target == TARGET
     assert opened.read(MODEL) == DEMO_MODEL.read_bytes()
-    (version,) = lief.PE.parse(str(bundle)).resources_manager.version
+    program = lief.PE.parse(str(bundle))  # what it gives out lives as long as it does
+    (version,) = program.resources_manager.version
     told = {entry.key: entry.value for table in version.string_file_info.children for entry in table.entries}
     assert told["FileDescription"].rstrip("\0") == opened.manifest.name
     assert "made with qwenfile" in told["ProductName"]
