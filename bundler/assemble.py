@@ -1,6 +1,5 @@
 """base + weights + manifest -> bundle, written beside its name and renamed. The heart of `qwenfile build`."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from bundler.adapters import Adapter
 from bundler.edit import encode_args
 from bundler.model import Model
 from bundler.platforms import platform_of
-from bundler.writer import Progress, Source, check_output, create
-from runtime.bundle import ALIGNMENT, ARGS, CHUNK, DRAFT, ENGINE_PREFIX, LICENSE_PREFIX, MODEL, Bundle, edges_sha256
+from bundler.writer import Progress, Source, check_output, create, hash_file
+from runtime.bundle import ALIGNMENT, ARGS, DRAFT, ENGINE_PREFIX, LICENSE_PREFIX, MODEL, Bundle, edges_sha256
 from runtime.errors import QwenfileError, UsageError
 
 TAIL_ROOM = 1024 * 1024  # bytes; arguments, manifest and ZIP directory are far smaller
@@ -152,8 +151,8 @@ def _copied_weights(weights: Path | None, order: Order, progress: Progress) -> I
         yield None
         return
     if _lie_there(weights, order):
-        sha256 = _sha256(weights, progress)
-        yield {"name": weights.name, **edges_sha256(weights), "size": order.model.file_size, "sha256": sha256}
+        size, sha256 = hash_file(weights, progress)
+        yield {"name": weights.name, **edges_sha256(weights), "size": size, "sha256": sha256}
         return
     existed = weights.exists()
     with create(weights, force=order.force) as writer:
@@ -165,15 +164,6 @@ def _copied_weights(weights: Path | None, order: Order, progress: Progress) -> I
         if not existed:
             weights.unlink(missing_ok=True)
         raise
-
-
-def _sha256(path: Path, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-            progress(len(piece))
-    return digest.hexdigest()
 
 
 def _umask() -> int:

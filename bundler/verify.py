@@ -11,7 +11,7 @@ from pathlib import Path
 from bundler.archive import central_directory, local_header
 from bundler.platforms import platform_of
 from bundler.positioned import pread
-from bundler.writer import Progress, stub_sha256
+from bundler.writer import Progress, hash_file, stub_sha256
 from runtime.bundle import CHUNK, LAUNCHER, MANIFEST, Bundle, Member
 from runtime.errors import ModelError, QwenfileError
 from runtime.paths import host_target
@@ -53,16 +53,11 @@ def verify_weights_beside(bundle: Bundle, progress: Progress) -> Path:
     there = [path for path in named if path.is_file()]
     right = (path for path in there if path.stat().st_size == external.get("size"))
     path = next(right, there[0] if there else named[1])
-    digest, size = hashlib.sha256(), 0
     try:
-        with path.open("rb") as file:
-            while piece := file.read(CHUNK):
-                digest.update(piece)
-                size += len(piece)
-                progress(len(piece))
+        found = hash_file(path, progress)
     except OSError as error:
         raise ModelError(f"cannot read the weights beside, {path}: {error.strerror}", "put them there") from None
-    if (size, digest.hexdigest()) != (external.get("size"), external.get("sha256")):
+    if found != (external.get("size"), external.get("sha256")):
         raise ModelError(f"{path} is not what {bundle.path} was built with", "copy the file again")
     return path
 

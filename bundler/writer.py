@@ -274,6 +274,17 @@ def _copy_range(source: int, target: int, start: int, to: int, length: int) -> I
         done += got
 
 
+def hash_file(path: Path, progress: Progress) -> tuple[int, str]:
+    """Size and SHA-256 of a file, read in pieces. Raises OSError."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+            size += len(piece)
+            progress(len(piece))
+    return size, digest.hexdigest()
+
+
 @contextmanager
 def create(out: Path, *, force: bool = False) -> Iterator[BundleWriter]:
     """A writer whose file appears as `out`, executable, when the block ends without an exception.

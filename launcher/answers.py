@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from runtime.errors import QwenfileError, UsageError
-from runtime.locks import take
+from runtime.locks import OPEN_FILES_MOVE, take
 
 # How every line starts, so that half a line is known as ours.
 _START = b'{"line": '
 _PIECE = 1024 * 1024
-_OPEN_FILES_MOVE = os.name != "nt"
 _REMEDY = "write to another file with -o"
 
 
@@ -172,7 +171,7 @@ class AnswerFile:
                     for begin in range(0, size, _PIECE):
                         out.write(old.read(min(_PIECE, size - begin)))
             os.fsync(new.fileno())
-            if not _OPEN_FILES_MOVE:
+            if not OPEN_FILES_MOVE:
                 new.close()
                 self._file.close()
             part.replace(self._path)
@@ -181,7 +180,7 @@ class AnswerFile:
             part.unlink(missing_ok=True)
             raise
         self._file.close()
-        self._file = new if _OPEN_FILES_MOVE else self._open()
+        self._file = new if OPEN_FILES_MOVE else self._open()
 
     def _unwritable(self, error: OSError) -> UsageError:
         return UsageError(f"cannot write {self._path}: {(error.strerror or str(error)).lower()}")

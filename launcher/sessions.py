@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from launcher.conversation import ASSISTANT, Conversation, Turn
 from runtime.errors import UsageError
-from runtime.locks import take
+from runtime.locks import OPEN_FILES_MOVE, take
 
 VERSION = 1
 SUFFIX = ".jsonl"
@@ -124,13 +124,12 @@ class Journal:
 
     def _move(self, target: Path) -> None:
         assert self.path is not None
-        open_files_move = os.name != "nt"
-        if not open_files_move:
+        if not OPEN_FILES_MOVE:
             self.close()
         try:
             self.path = self.path.rename(target)
         finally:
-            if not open_files_move:
+            if not OPEN_FILES_MOVE:
                 self._file = self._open(self.path, exclusive=False)
 
     def _write(self, record: dict[str, Any]) -> None:

@@ -3,6 +3,10 @@
 On Windows a lock keeps others from reading what it covers; ours lies beyond the end of every file.
 """
 
+import os
+
+# Windows renames no file that is open; who holds one lets go of it before.
+OPEN_FILES_MOVE = os.name != "nt"
 # Beyond every file's end, and where no system's signed 64-bit offsets overflow.
 _BEYOND = 2**62
 # Microsoft's fileapi.h and winerror.h
