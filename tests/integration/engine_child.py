@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Any
 
 from runtime.engine import Engine
 
+SOCKET = "http.sock"  # in the test's own folder, where this runs
 PATIENCE = 120.0  # seconds; a guard against hanging
 ARGS = ["-c", "512", "--parallel", "1", "-t", "1", "--no-warmup", "--fit", "off", "--no-repack"]
 Seen = dict[str, Any]
@@ -42,7 +42,7 @@ class Served:
     """An engine and its address."""
 
     def __init__(self, given: Seen) -> None:
-        self.address = str(Path(tempfile.mkdtemp(prefix="engine-")) / "http.sock")
+        self.address = SOCKET
         self.engine = Engine(Path(given["folder"]))
         self.engine.verbose(given.get("verbose", False))
         self.engine.load_backends()
@@ -123,18 +123,18 @@ def serve(given: Seen) -> Seen:
 
 def bare(given: Seen) -> Seen:
     """The same prompt answered by an unmodified llama-server."""
-    address = str(Path(tempfile.mkdtemp(prefix="engine-")) / "http.sock")
-    command = [given["server"], "-m", given["file"], "--host", address, *ARGS]
+    Path(SOCKET).unlink(missing_ok=True)  # an earlier server's
+    command = [given["server"], "-m", given["file"], "--host", SOCKET, *ARGS]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         end = time.monotonic() + PATIENCE
         while server.poll() is None and time.monotonic() < end:
             try:
-                if request(address, "GET", "/health")[0] == 200:
+                if request(SOCKET, "GET", "/health")[0] == 200:
                     break
             except OSError:
                 pass
             time.sleep(0.01)
-        found = tokens(address)
+        found = tokens(SOCKET)
         server.terminate()
     return {"tokens": found}
 
