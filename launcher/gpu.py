@@ -20,32 +20,41 @@ BACKENDS = ("cuda", "metal", "vulkan")
 TITLES = {"cuda": "CUDA", "metal": "Metal", "vulkan": "Vulkan"}
 _PREFIXES = {"cuda": "cuda", "metal": "mtl", "vulkan": "vulkan"}
 _DISCRETE = "gpu"
+_PROCESSOR = (("none",), ("cpu",))  # --device: llama.cpp's word, and the processor's name in --list-devices
+# llama.cpp's flags by which a person says which weights go where.
+_PLACING = ("-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What the command line says about GPUs. `backend` and `devices` (names) are empty for any; `layers` as given."""
+    """What the command line says about GPUs. `backend` and `devices` (names) are empty for any; `layers` as given;
+    `placed`: weights are sent to places of their own."""
 
     off: bool = False
     backend: str = ""
     devices: tuple[str, ...] = ()
     layers: str | None = None
+    placed: bool = False
 
     @classmethod
     def of(cls, options: LaunchOptions) -> "Wish":
         """Raises UsageError for contradictions."""
         names = tuple(filter(None, (name.strip() for name in (options.device or "").split(","))))
-        kind = options.gpu or "auto"
-        if kind == "off" and names not in ((), ("none",)):
-            raise UsageError(f"--gpu off and --device {options.device} contradict each other", "choose one")
-        named = kind not in ("auto", "off") or names not in ((), ("none",))
-        off = kind == "off" or names == ("none",) or (options.gpu_layers == "0" and not named)
-        return cls(
-            off=off,
-            backend="" if kind in ("auto", "off") else kind,
-            devices=() if off else names,
-            layers=None if off else options.gpu_layers,
+        processor = tuple(map(str.lower, names)) in _PROCESSOR
+        backend = options.gpu if options.gpu in BACKENDS else ""
+        wish = cls(
+            off=options.gpu == "off" or processor or options.gpu_layers == "0",
+            backend=backend,
+            devices=() if processor else names,
+            layers=options.gpu_layers,
+            placed=any(flag in _PLACING for flag in options.engine_args),
         )
+        alien = [name for name in wish.devices if backend and not name.lower().startswith(_PREFIXES[backend])]
+        if (options.gpu == "off" and wish.devices) or (backend and processor) or alien:
+            raise _contradiction(f"--gpu {options.gpu}", f"--device {options.device}")
+        if wish.named and wish.layers == "0":
+            raise _contradiction(str(wish), "-ngl 0")
+        return wish
 
     @property
     def named(self) -> bool:
@@ -54,7 +63,7 @@ class Wish:
 
     @property
     def asked(self) -> bool:
-        return self.named or self.layers is not None
+        return not self.off and (self.named or self.layers is not None)
 
     def __str__(self) -> str:
         if self.devices:
@@ -79,6 +88,10 @@ class Choice:
             return ("--device", "none") if self.given_up else ()
         args = ("--device", ",".join(device.name for device in self.devices))
         return (*args, "-ngl", self.wish.layers) if self.wish.layers else args
+
+
+def _contradiction(one: str, other: str) -> UsageError:
+    return UsageError(f"{one} and {other} contradict each other", "choose one")
 
 
 def choose(options: LaunchOptions, engine: Engine, cache: Path, env: Mapping[str, str]) -> Choice:
@@ -154,8 +167,8 @@ def loaded(choice: Choice, layers: Layers) -> str:
     """What to tell, in one line, when the model is loaded; "" if all is as it was wished.
 
     Raises QwenfileError if a GPU was named and holds nothing."""
-    if not choice.devices or not layers.total:
-        return ""
+    if not choice.devices or not layers.total or choice.wish.placed:
+        return ""  # where the person has placed weights, memory is not why layers are elsewhere
     names = " and ".join(f"{device.name} ({device.description.strip()})" for device in choice.devices)
     free = _size(sum(device.memory_free for device in choice.devices))
     if not layers.offloaded:

@@ -217,7 +217,7 @@ class Session:
         if self._was_ready or not choice.devices or choice.wish.named:
             return False
         names = ", ".join(device.name for device in choice.devices)
-        self._tell(f"computing on the CPU: {names} failed: {error}")
+        self._tell(f"computing on the CPU: {names} failed: {error.message}")
         self._plan = replace(self._plan, choice=replace(choice, devices=(), given_up=True))
         if (host := self._plan.listen.host).endswith(".sock"):
             Path(host).unlink(missing_ok=True)  # the engine leaves it, and cannot bind where one is
@@ -292,12 +292,13 @@ _MODEL_REASONS = (
     re.compile(r"(failed to load model.*)"),
 )
 _ARGUMENTS_REFUSED = 2
+_REFUSALS = ("failed to parse grammar", "invalid value for main_gpu")  # of arguments, later than at their reading
 
 
 def explain(log: Sequence[str], exit_code: int | None) -> QwenfileError:
     """Why the engine ended, from the error lines of its log (oldest first) and its exit code."""
     first = next((plain for line in log if (plain := _plain(line))), f"exit code {exit_code}")
-    if exit_code == _ARGUMENTS_REFUSED or "failed to parse grammar" in first:
+    if exit_code == _ARGUMENTS_REFUSED or any(text in first for text in _REFUSALS):
         return UsageError(f"the engine refuses: {first}", "see --help-engine")
     for line in log:
         if "couldn't bind" in line or "failed to bind" in line:

@@ -50,7 +50,8 @@ def wish(**options: Any) -> Wish:
         ({"gpu": "off", "gpu_layers": "99"}, True, False, False),
         ({"device": "none"}, True, False, False),
         ({"gpu": "vulkan"}, False, True, True),
-        ({"gpu": "vulkan", "gpu_layers": "0"}, False, True, True),
+        ({"device": "CPU"}, True, False, False),
+        ({"gpu": "vulkan", "device": "Vulkan1"}, False, True, True),
         ({"device": "Vulkan0,Vulkan1"}, False, True, True),
     ],
 )
@@ -59,9 +60,19 @@ def test_what_the_command_line_wishes(options: dict[str, str], off: bool, asked:
     assert (said.off, said.asked, said.named) == (off, asked, named)
 
 
-def test_a_named_device_and_no_gpu_contradict_each_other() -> None:
-    with pytest.raises(UsageError, match="contradict"):
-        wish(gpu="off", device="Vulkan0")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"gpu": "off", "device": "Vulkan0"}, "--gpu off and --device Vulkan0"),
+        ({"gpu": "vulkan", "device": "none"}, "--gpu vulkan and --device none"),
+        ({"gpu": "cuda", "device": "CUDA0,Vulkan0"}, "--gpu cuda and --device CUDA0,Vulkan0"),
+        ({"gpu": "vulkan", "gpu_layers": "0"}, "--gpu vulkan and -ngl 0"),
+        ({"device": "Vulkan0", "gpu_layers": "0"}, "--device Vulkan0 and -ngl 0"),
+    ],
+)
+def test_wishes_that_contradict_each_other(options: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=f"^{words} contradict each other"):
+        wish(**options)
 
 
 def test_integrated_gpus_count_when_asked_and_only_without_a_better_one() -> None:
@@ -126,6 +137,12 @@ def test_nothing_is_told_when_all_is_as_wished() -> None:
     assert loaded(Choice(wish=wish()), layers(0, 29)) == ""
     assert loaded(Choice(wish=wish(), devices=(device("Vulkan0"),)), layers(29, 0)) == ""
     assert loaded(Choice(wish=wish(gpu_layers="9"), devices=(device("Vulkan0"),)), layers(9, 20)) == ""
+
+
+def test_memory_is_not_blamed_where_the_person_placed_the_weights() -> None:
+    placed = wish(gpu="vulkan", engine_args=("-ot", "blk.*=CPU"))
+    assert loaded(Choice(wish=placed, devices=(device("Vulkan0"),)), layers(1, 28)) == ""
+    assert loaded(Choice(wish=placed, devices=(device("Vulkan0"),)), layers(0, 29)) == ""
 
 
 def test_a_part_that_fits_is_told_with_its_numbers() -> None:

@@ -87,6 +87,9 @@ def test_a_later_shard_names_the_first(tmp_path: Path) -> None:
     ("log", "code", "expected", "words"),
     [
         (["error while handling argument \"--fit\": no"], 2, ExitCode.USAGE, "the engine refuses: error while"),
+        (["llama_prepare_model_devices: invalid value for main_gpu: 3 (available devices: 1)",
+          "llama_model_load_from_file_impl: failed to load model"], 1, ExitCode.USAGE,
+         "the engine refuses: invalid value for main_gpu: 3 (available devices: 1)"),
         (["gguf_init_from_reader: failed to read key-value pairs", "llama_model_load: error loading model: x"], 1,
          ExitCode.MODEL, "the model cannot be loaded: failed to read key-value pairs"),
         (["llama_model_load: error loading model: unknown model architecture: 'foo'"], 1, ExitCode.MODEL,
