@@ -35,13 +35,14 @@ def may_have_gpu(env: Mapping[str, str], root: Path = Path("/")) -> bool:
 
 
 def missing_library(backend: str) -> str:
-    """Why the driver's own library cannot be loaded; "" if it can, or none is needed."""
+    """Why the driver's own library cannot be loaded; "" if it can, or none is needed. It may crash: load it beside."""
     library, origin = _LIBRARIES.get((backend, host_target().partition("-")[0]), ("", ""))
     try:
         if library:
             ctypes.CDLL(library)
     except OSError as error:
-        if (reason := str(error)) and "No such file" not in reason and host_target().startswith("linux"):
+        reason = str(error.__cause__ or error)  # in a frozen program, PyInstaller's own error comes from the linker's
+        if reason and "No such file" not in reason and host_target().startswith("linux"):
             return reason
         return f"{library} is not on this machine ({origin})"
     return ""

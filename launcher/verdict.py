@@ -34,10 +34,11 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The devices of a backend; without any that work, `reason` says why."""
+    """The devices of a backend; without any that work, `reason` says why. `lasting`: true until the driver changes."""
 
     devices: tuple[Tried, ...] = ()
     reason: str = ""
+    lasting: bool = True
 
     @property
     def usable(self) -> tuple[Tried, ...]:
@@ -46,14 +47,14 @@ class Verdict:
 
 def judge(backend: str, folder: Path, cache: Path, env: Mapping[str, str]) -> Verdict:
     """The verdict about a backend in the engine's folder, from the cache or by trying."""
-    if reason := missing_library(backend):
-        return Verdict(reason=reason)
     path = cache / f"gpu-{backend}-{fingerprint(backend, folder, env)}.json"
     try:
         return _verdict(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     verdict = _try(backend, folder, env)
+    if not verdict.lasting:
+        return verdict
     with contextlib.suppress(OSError):
         work = path.with_suffix(f".{os.getpid()}")
         work.write_text(json.dumps(asdict(verdict)))
@@ -62,7 +63,8 @@ def judge(backend: str, folder: Path, cache: Path, env: Mapping[str, str]) -> Ve
 
 
 def _verdict(told: Mapping[str, Any]) -> Verdict:
-    return Verdict(devices=tuple(Tried(**device) for device in told["devices"]), reason=told["reason"])
+    devices = tuple(Tried(**device) for device in told["devices"])
+    return Verdict(devices=devices, reason=told["reason"], lasting=told["lasting"])
 
 
 def _try(backend: str, folder: Path, env: Mapping[str, str]) -> Verdict:
@@ -89,9 +91,12 @@ def _try(backend: str, folder: Path, env: Mapping[str, str]) -> Verdict:
 def main(words: Sequence[str]) -> int:
     """Try a backend and print the verdict as JSON."""
     backend, folder = words
-    engine = Engine(Path(folder))
-    engine.load_backends()
-    verdict = _tried(engine, backend)
+    if reason := missing_library(backend):
+        verdict = Verdict(reason=reason, lasting=False)  # no fingerprint tells when it is installed
+    else:
+        engine = Engine(Path(folder))
+        engine.load_backends()
+        verdict = _tried(engine, backend)
     sys.stdout.write(json.dumps(asdict(verdict)))
     return 0
 

@@ -210,6 +210,26 @@ def test_backends_and_devices_that_are_not_there(run: Runner, demo_bundle: Path,
     assert "it has Vulkan0 (llvmpipe" in other.one_line
 
 
+CRASH = "#include <stdlib.h>\n__attribute__((constructor)) static void crash(void) { abort(); }\n"
+
+
+def make_library(path: Path, code: str) -> None:
+    source = path.with_name("library.c")
+    source.write_text(code)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", path, source], check=True)
+
+
+def test_a_library_of_the_driver_that_crashes_does_not_take_the_program_down(
+    run: Runner, demo_bundle: Path, tmp_path: Path
+) -> None:
+    make_library(tmp_path / "libvulkan.so.1", CRASH)
+    around = {"LD_LIBRARY_PATH": str(tmp_path), "QWENFILE_CACHE": str(tmp_path / "cache")}
+    asked = told(run, demo_bundle, "-ngl", "99", **around)
+    assert shares(asked["compute"]) == {"CPU": asked["compute"]["layers"]}
+    assert "Vulkan: its driver crashed when it was tried (signal 6)" in "".join(asked["notices"])
+    assert succeed(run(demo_bundle, "--list-devices", **around), ["--list-devices"]).out.startswith("CPU ")
+
+
 def crashing_engine(base: Path, folder: Path) -> Path:
     """The base's engine with a Vulkan backend that ends its process as soon as it is loaded."""
     with_engine = folder / "engine"
@@ -217,11 +237,9 @@ def crashing_engine(base: Path, folder: Path) -> Path:
     bundle = Bundle.open(base)
     for member in bundle.manifest.prefixed("engine/"):
         bundle.extract(member, with_engine / member.name.removeprefix("engine/"))
-    source = folder / "crash.c"
-    source.write_text("#include <stdlib.h>\n__attribute__((constructor)) static void crash(void) { abort(); }\n")
     library = with_engine / "libggml-vulkan.so"
     library.unlink()
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    make_library(library, CRASH)
     return with_engine
 
 

@@ -1,10 +1,13 @@
 """What is known of GPUs without their drivers, read from a made-up /dev, /sys and /usr."""
 
+import ctypes
+import re
 from pathlib import Path
 
 import pytest
 
-from launcher.drivers import fingerprint, may_have_gpu
+from launcher.drivers import fingerprint, may_have_gpu, missing_library
+from runtime.paths import host_target
 
 
 @pytest.fixture
@@ -68,3 +71,26 @@ def test_the_fingerprint_follows_engine_backend_and_settings(root: Path) -> None
     ]
     keys = {fingerprint(backend, Path(engine), env, root) for backend, engine, env in settings}
     assert len(keys) == len(settings)
+
+
+def test_a_drivers_library_that_is_not_there_is_named_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a frozen program PyInstaller's error, which speaks of freezing, stands before the linker's."""
+
+    def load(name: str) -> None:
+        absent = OSError(f"{name}: cannot open shared object file: No such file or directory")
+        raise OSError("Most likely it was not found when the application was frozen.") from absent
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert missing_library("metal") == ""
+    assert re.fullmatch(
+        r"(libcuda\.so\.1|nvcuda\.dll) is not on this machine \(NVIDIA's driver .*\)", missing_library("cuda")
+    )
+
+
+@pytest.mark.skipif(not host_target().startswith("linux-"), reason="other systems don't say why")
+def test_a_drivers_library_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> None:
+        raise OSError("frozen") from OSError(f"{name}: file too short")
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert missing_library("vulkan") == "libvulkan.so.1: file too short"
