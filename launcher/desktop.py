@@ -55,7 +55,7 @@ def entry(program: Path, name: str) -> str:
             f"Name={_string(name)}",
             f"Comment={_string(f'Chat with {name} on this machine')}",
             "Icon=utilities-terminal",
-            f"Exec={_string(_quoted(str(program)))}",
+            f"Exec={_string(_command(program))}",
             f"TryExec={_string(str(program))}",  # the menu leaves the entry out when the file is gone
             "Terminal=true",
             "Categories=Utility;",
@@ -67,6 +67,12 @@ def _string(text: str) -> str:
     """A value of type string: backslash and control characters escaped, no space lost at the start."""
     text = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
     return re.sub(r"^ ", r"\\s", text)
+
+
+def _command(program: Path) -> str:
+    """The command line. GLib looks for a program by its name with every `%%` still in it, and finds none."""
+    words = ("/bin/sh", "-c", 'exec "$0"') if "%" in str(program) else ()
+    return " ".join(map(_quoted, (*words, str(program))))
 
 
 def _quoted(argument: str) -> str:

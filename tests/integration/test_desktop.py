@@ -1,5 +1,6 @@
 """The menu entry of a real bundle, as a desktop reads it. (Without a terminal: test_chat_robust.py.)"""
 
+import os
 import shlex
 import shutil
 import time
@@ -36,20 +37,26 @@ def test_the_desktops_own_checker_is_content(run: Runner, demo_bundle: Path, tmp
 
 
 @pytest.mark.skipif(shutil.which("gio") is None, reason="gio (libglib2.0-bin) is not installed")
+@pytest.mark.parametrize("name", ["qwen3 演示.run", "q=3 \"50%\" %u 'x' $HOME `id` \\ ~;&#.run"])
 def test_the_desktops_own_launcher_opens_a_terminal_with_the_bundle(
-    run: Runner, demo_bundle: Path, tmp_path: Path
+    run: Runner, demo_bundle: Path, tmp_path: Path, name: str
 ) -> None:
-    """GLib reads the entry and starts the only terminal that it finds, which writes down what it is to run."""
-    assert run(demo_bundle, "--install-desktop", XDG_DATA_HOME=str(tmp_path)).code == 0
+    """GLib reads the entry and starts the only terminal that it finds, which runs what it is to run."""
+    bundle, seen = tmp_path / name, tmp_path / "seen"
+    os.link(demo_bundle, bundle)
+    assert run(bundle, "--install-desktop", XDG_DATA_HOME=str(tmp_path)).code == 0
     (entry,) = (tmp_path / "applications").iterdir()
+    bundle.unlink()
     (tmp_path / "bin").mkdir()
-    terminal, seen = tmp_path / "bin/xterm", tmp_path / "seen"
-    terminal.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{seen}.new"\n/bin/mv "{seen}.new" "{seen}"\n')
-    terminal.chmod(0o755)
+    terminal = tmp_path / "bin/xterm"
+    terminal.write_text('#!/bin/sh\n[ "$1" = -e ] && shift && exec "$@"\n')
+    bundle.write_text(f'#!/bin/sh\nprintf "%s" "$#$0" > "{seen}.new"\n/bin/mv "{seen}.new" "{seen}"\n')
+    for program in (terminal, bundle):
+        program.chmod(0o755)
     started = run(str(shutil.which("gio")), "launch", entry, PATH=str(tmp_path / "bin"))
     assert started.code == 0, started.err
     end = time.monotonic() + TIMEOUT
     while not seen.exists():
         assert time.monotonic() < end
         time.sleep(0.02)
-    assert seen.read_text("utf-8").splitlines() == ["-e", str(demo_bundle)]
+    assert seen.read_text("utf-8") == f"0{bundle}"

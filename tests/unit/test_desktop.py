@@ -36,11 +36,11 @@ def values(text: str) -> dict[str, str]:
     return read
 
 
-def argument(command: str) -> str:
-    """The only argument of an Exec value, quotes and escapes undone ("The Exec key")."""
-    quoted = re.fullmatch(r'"((?:[^"`$\\%]|\\["`$\\]|%%)*)"', command)
-    assert quoted, command
-    return re.sub(r'\\(["`$\\])', r"\1", quoted[1]).replace("%%", "%")
+def arguments(command: str) -> list[str]:
+    """The arguments of an Exec value, quotes and escapes undone ("The Exec key")."""
+    quoted = r'"((?:[^"`$\\%]|\\["`$\\]|%%)*)"'
+    assert re.fullmatch(f"{quoted}(?: {quoted})*", command), command
+    return [re.sub(r'\\(["`$\\])', r"\1", text).replace("%%", "%") for text in re.findall(quoted, command)]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def argument(command: str) -> str:
 )
 def test_the_command_is_the_bundles_path_and_nothing_else(path: str) -> None:
     read = values(desktop.entry(Path(path), "Qwen3"))
-    assert argument(read["Exec"]) == path
+    assert arguments(read["Exec"]) == (["/bin/sh", "-c", 'exec "$0"', path] if "%" in path else [path])
     assert read["TryExec"] == path
     assert read["Terminal"] == "true"
 
