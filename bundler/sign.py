@@ -4,6 +4,7 @@ The signature comes behind the archive, whose offsets count from the file's star
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,22 +15,27 @@ from bundler.verify import verify_bytes
 from runtime.bundle import Bundle
 from runtime.errors import QwenfileError, UsageError
 
+# What OpenSSL's queue of errors adds to osslsigncode's own words, and its questions that nobody was there to answer.
+_ASIDE = re.compile(r"[0-9A-F]+:error:|Enter .*:$|Failed$")
+
 
 def sign(asked: Sign) -> Path:
-    """Sign the bundle in place; returns it. Raises UsageError, or QwenfileError with the tool's last line."""
+    """Sign the bundle in place; returns it. Raises UsageError, or QwenfileError with the tool's reason."""
     bundle = Bundle.open(asked.file)
     target = bundle.manifest.target
     if not target.startswith("windows-"):
         remedy = "codesign signs on macOS" if target.startswith("macos-") else "on Linux nothing asks for signatures"
         raise UsageError(f"{asked.file} is for {target}; sign is for Windows", remedy)
-    if asked.pkcs12 is None and (asked.certificate is None or asked.key is None):
-        raise UsageError("nothing to sign with", "name --pkcs12 FILE, or --certificate FILE and --key FILE")
-    for given in filter(None, (asked.pkcs12, asked.certificate, asked.key, asked.password_file)):
-        if not given.is_file():
-            raise UsageError(f"there is no file {given}")
+    given = [bool(file) for file in (asked.pkcs12, asked.certificate, asked.key)]
+    if given not in ([True, False, False], [False, True, True]):
+        problem = "too much or too little to sign with" if any(given) else "nothing to sign with"
+        raise UsageError(problem, "name --pkcs12 FILE, or --certificate FILE and --key FILE, which go together")
+    for file in filter(None, (asked.pkcs12, asked.certificate, asked.key, asked.password_file)):
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}", "check its name")
     with tempfile.TemporaryDirectory(prefix=f".{asked.file.name}.", dir=asked.file.absolute().parent) as work:
         part = Path(work) / asked.file.name
-        _run(_command(asked, bundle, part))
+        _run(_command(asked, bundle, part), asked)
         part.chmod(asked.file.stat().st_mode)
         verify_bytes(Bundle.open(part), lambda _: None)
         part.replace(asked.file)
@@ -50,9 +56,13 @@ def _command(asked: Sign, bundle: Bundle, out: Path) -> list[str | Path]:
         if asked.timestamp:
             command += ["-ts", asked.timestamp]
         return [*command, "-in", asked.file, "-out", out]
+    if not _on_windows():
+        remedy = "install it; Debian, Ubuntu: apt install osslsigncode; macOS: brew install osslsigncode"
+        raise QwenfileError("there is no osslsigncode", remedy)
     tool = shutil.which("signtool")
-    if tool is None or os.name != "nt":
-        raise QwenfileError("there is no osslsigncode", "install it (Debian, Ubuntu: apt install osslsigncode)")
+    if tool is None:
+        remedy = "signtool comes with the Windows SDK; put its folder into PATH"
+        raise QwenfileError("there is neither signtool nor osslsigncode", remedy)
     if asked.pkcs12 is None:
         raise UsageError("signtool takes a certificate with its key in one file", "name it with --pkcs12")
     shutil.copyfile(asked.file, out)
@@ -64,11 +74,24 @@ def _command(asked: Sign, bundle: Bundle, out: Path) -> list[str | Path]:
     return [*command, out]
 
 
-def _run(command: list[str | Path]) -> None:
+def _on_windows() -> bool:
+    return os.name == "nt"
+
+
+def _run(command: list[str | Path], asked: Sign) -> None:
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False
     )
     if done.returncode:
-        lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
-        reason = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no reason given")
-        raise QwenfileError(f"{Path(command[0]).stem} failed: {reason}", "check the certificate, its key and password")
+        remedy = "check the certificate, its key and password"
+        remedy += "" if asked.password_file else "; --password-file gives a password"
+        remedy += ", and the time-stamping server" if asked.timestamp else ""
+        raise QwenfileError(f"{Path(command[0]).stem} failed: {reason(done.stdout, done.stderr)}", remedy)
+
+
+def reason(out: str, err: str) -> str:
+    """Why the tool failed, in its own words: signtool's line of error, or the first that osslsigncode says."""
+    together = re.sub(r"\r?\n[ \t]+(?=\S)", " ", f"{err}\n{out}")  # a sentence that goes on in the next line
+    lines = [line.strip() for line in together.splitlines() if line.strip()]
+    own = [line for line in lines if not _ASIDE.match(line)]
+    return next((line for line in own if line.startswith("SignTool Error")), (own or lines or ["no reason given"])[0])

@@ -40,8 +40,8 @@ def _text_places(stub: bytes, key: str) -> Iterator[tuple[int, int, int]]:
 
 def describe(fd: int, manifest: Manifest) -> None:
     """The bundle's name, its model and version for whoever asks for the file's properties."""
-    kind = (manifest.model or {}).get("quantization")
-    product = f"{manifest.name} ({kind}), made with qwenfile" if kind else "qwenfile"
+    model = manifest.model or {}
+    product = f"{model['name']} ({model['quantization']}), made with qwenfile" if model else "qwenfile"
     texts = {"FileDescription": manifest.name, "ProductName": product, "ProductVersion": manifest.qwenfile}
     stub = pread(fd, manifest.stub_size, 0)
     for key, text in texts.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.version import VERSION
 from tests.integration.bases import needs_wine
 from tests.integration.clients import environment, run_client
 from tests.integration.conftest import TIMEOUT, Runner, succeed
@@ -249,11 +250,24 @@ def test_a_window_of_its_own_stays_open_after_an_error(wine: Runner, exe: Path) 
     assert window.end() == 2
 
 
+def test_the_console_keeps_its_code_page(wine: Runner, exe: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.exe").hardlink_to(exe)
+    script = f'@chcp 850\n@x.exe {" ".join(STEADY)} -p "{QUESTION}"\n@chcp\n'
+    (tmp_path / "ask.cmd").write_text(script, encoding="ascii", newline="\r\n")
+    window = Terminal([WINE, "cmd", "/c", f"cd /d Z:{tmp_path} & ask.cmd"], wine.env)
+    window.wait_for(rf"code page: 850\s+{ANSWER.strip()}\s+Active code page: 850")
+    assert window.end() == 0
+
+
 def test_starts_at_once_do_not_disturb_each_other(wine: Runner, command: Path, tmp_path: Path) -> None:
     env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}/new"}
     # wine's Python wants pipes; of files and of /dev/null it says at times that they are no handles
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     asked = [subprocess.Popen([command, *STEADY, "-p", QUESTION], env=env, **pipes) for _ in range(3)]
+    for child in asked:  # wine's services hold the output of one until the last has ended, which reads to its end first
+        assert child.stdin is not None
+        child.stdin.close()
+        child.stdin = None
     assert [child.communicate(timeout=TIMEOUT)[0].decode() for child in asked] == [ANSWER] * 3
     names = sorted(path.name.partition("-")[0] for path in (tmp_path / "new").iterdir() if path.is_dir())
     assert names == ["engine", "launcher"]
@@ -273,6 +287,13 @@ def test_a_damaged_bundle_is_told(wine: Runner, exe: Path, tmp_path: Path) -> No
     told = wine(WINE, cut, "--version")
     assert told.code == 3
     assert told.one_line.startswith("cut.exe: this file is damaged: it is cut off: 1000000 bytes")
+
+
+def test_menu_entries_are_for_linux(wine: Runner, command: Path) -> None:
+    for flag in ("--install-desktop", "--uninstall-desktop"):
+        told = wine(command, flag)
+        assert (told.code, told.out) == (2, "")
+        assert "menu entries are for Linux desktops (here a double-click" in told.one_line
 
 
 def test_no_cache_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
@@ -295,20 +316,36 @@ def test_weights_beside_it(run: Runner, wine: Runner, other_base: Callable[[str]
     assert (lost.code, "two files.gguf is not there" in lost.one_line) == (3, True)
 
 
-@needs_osslsigncode
-def test_a_signed_bundle_runs_and_verifies(run: Runner, wine: Runner, exe: Path, tmp_path: Path) -> None:
-    key, certificate, signed = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "signed.exe"
-    shutil.copy(exe, signed)
-    made = run(
+@pytest.fixture(scope="module")
+def identity(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate that nobody vouches for, its key, both in one file, and that one's password."""
+    folder = tmp_path_factory.mktemp("identity")
+    make = (
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Nobody",
-        "-addext", "extendedKeyUsage=codeSigning", "-keyout", key, "-out", certificate,
+        "-addext", "extendedKeyUsage=codeSigning", "-keyout", "key.pem", "-out", "certificate.pem",
     )  # fmt: skip
-    succeed(made, ["openssl"])
-    succeed(run.qwenfile("sign", signed, "--certificate", certificate, "--key", key), ["sign"])
-    assert signed.stat().st_size > exe.stat().st_size
-    checked = run("osslsigncode", "verify", "-CAfile", certificate, "-in", signed)
-    assert "Signature verification: ok" in checked.out, checked.out
-    assert run.qwenfile("verify", signed).code == 0
+    join = ("openssl", "pkcs12", "-export", "-inkey", "key.pem", "-in", "certificate.pem", "-out", "id.pfx")
+    (folder / "password").write_text("open sesame\n")
+    for command in (make, (*join, "-passout", "file:password"), ("openssl", "genrsa", "-out", "other.pem")):
+        succeed(run(*command, cwd=folder), command)
+    return folder
+
+
+@needs_osslsigncode
+def test_a_signed_bundle_runs_and_verifies(
+    run: Runner, wine: Runner, exe: Path, identity: Path, tmp_path: Path
+) -> None:
+    certificate, signed = identity / "certificate.pem", tmp_path / "signed 签名.exe"
+    shutil.copy(exe, signed)
+    pair = ("--certificate", certificate, "--key", identity / "key.pem")
+    joined = ("--pkcs12", identity / "id.pfx", "--password-file", identity / "password")
+    for given in (pair, joined):  # the second signature takes the place of the first
+        succeed(run.qwenfile("sign", signed, *given), ["sign"])
+        assert signed.stat().st_size > exe.stat().st_size
+        checked = run("osslsigncode", "verify", "-CAfile", certificate, "-in", signed)
+        assert "Signature verification: ok" in checked.out, checked.out
+        assert "Number of verified signatures: 1" in checked.out
+        assert run.qwenfile("verify", signed).code == 0
     assert wine(WINE, signed, *STEADY, "-p", QUESTION).out == ANSWER
     succeed(run.qwenfile("args", signed, "--set", "--temp 0"), ["args"])
     assert run.qwenfile("verify", signed).code == 0
@@ -316,9 +353,47 @@ def test_a_signed_bundle_runs_and_verifies(run: Runner, wine: Runner, exe: Path,
 
 
 @needs_osslsigncode
-def test_signing_says_what_is_missing(run: Runner, exe: Path, demo_bundle: Path, tmp_path: Path) -> None:
+def test_signing_says_what_is_wrong(run: Runner, exe: Path, demo_bundle: Path, identity: Path, tmp_path: Path) -> None:
     assert run.qwenfile("sign", demo_bundle).code == 2
     assert "--pkcs12" in run.qwenfile("sign", exe).one_line
-    (tmp_path / "x.pem").write_text("nothing")
-    failed = run.qwenfile("sign", exe, "--certificate", tmp_path / "x.pem", "--key", tmp_path / "x.pem")
-    assert (failed.code, failed.one_line.startswith("qwenfile: osslsigncode failed: ")) == (1, True)
+    (tmp_path / "wrong").write_text("open barley")
+    certificate = ("--certificate", identity / "certificate.pem")
+    wrong = {
+        ("--pkcs12", identity / "id.pfx"): "Wrong password",
+        ("--pkcs12", identity / "id.pfx", "--password-file", tmp_path / "wrong"): "Wrong password",
+        ("--pkcs12", identity / "key.pem"): "PKCS#12",
+        (*certificate, "--key", identity / "certificate.pem"): "private key file",
+        (*certificate, "--key", identity / "other.pem"): "private key",
+        ("--certificate", identity / "key.pem", "--key", identity / "key.pem"): "certificate",
+    }
+    before = exe.read_bytes()
+    for given, words in wrong.items():
+        failed = run.qwenfile("sign", exe, *given)
+        assert (failed.code, failed.one_line.startswith("qwenfile: osslsigncode failed: ")) == (1, True)
+        assert words in failed.one_line.partition("(check the certificate")[0]
+        assert ":error:" not in failed.one_line
+    assert exe.read_bytes() == before
+
+
+def test_a_program_shows_its_icon_and_what_it_is(
+    run: Runner, other_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The bundle's name, the model's and qwenfile's version."""
+    lief = pytest.importorskip("lief", reason="LIEF has no wheel for this system")
+    base, named = other_base(TARGET), tmp_path / "x.exe"
+    build = ("build", "--demo", "--base", base, "--name", "班级 4b", "--external-weights", "-o", named)
+    succeed(run.qwenfile(*build), build)
+    for path, name, product in (
+        (named, "班级 4b", "qwenfile demo (F16), made with qwenfile"),
+        (base, "qwenfile", "qwenfile"),
+    ):
+        program = lief.PE.parse(str(path))
+        resources = program.resources_manager  # lives as long as the program
+        assert sorted(icon.width for icon in resources.icons) == [16, 32, 48, 128]
+        (version,) = resources.version
+        texts = [entry for table in version.string_file_info.children for entry in table.entries]
+        told = {entry.key: entry.value.rstrip("\0") for entry in texts}
+        assert told == {"FileDescription": name, "ProductName": product, "ProductVersion": VERSION}
+        number = version.file_info
+        parts = (number.file_version_ms >> 16, number.file_version_ms & 0xFFFF, number.file_version_ls >> 16)
+        assert ".".join(map(str, parts)) == VERSION

@@ -84,15 +84,16 @@ def test_a_program_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "program.exe"
     path.write_bytes(image)
     facts = {"target": "windows-x86_64", "engine": {}, "stub_size": len(image), "stub_sha256": "", "qwenfile": "1.2.3"}
-    manifest = Manifest(**facts, name="模型 of \U0001f600 a long name", model={"quantization": "Q8_0"})  # type: ignore[arg-type]
+    model = {"name": "Qwen3-8B", "quantization": "Q8_0"}
+    manifest = Manifest(**facts, name="模型 of \U0001f600 a long name", model=model)  # type: ignore[arg-type]
     with path.open("r+b") as file:
         windows.describe(file.fileno(), manifest)
     told = path.read_bytes()
     assert len(told) == len(image)
-    assert told.decode("utf-16-le", "replace").count("模型 of \U0001f600 a") == 1
+    assert told.decode("utf-16-le", "replace").count("模型 of \U0001f600 \0") == 1
     start = told.index("FileDescription".encode("utf-16-le")) - 6
     assert struct.unpack_from("<2H", told, start) == (struct.unpack_from("<H", image, start)[0], 10)
-    assert "(Q8_0), made with qwenfile".encode("utf-16-le") in told
+    assert "Qwen3-8B (Q8_0), made with qwenfile\0".encode("utf-16-le") in told
     assert "1.2.3\0".encode("utf-16-le") in told
     assert windows.stub_identity(told) == windows.stub_identity(image)
 
