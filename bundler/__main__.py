@@ -68,11 +68,12 @@ def _build(asked: options.Build, env: Mapping[str, str]) -> None:
 
 def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
     from bundler import base, report
+    from bundler.platforms import platform_of
 
     cache = build_cache(env)
-    parts = base.ingredients(
-        cache, asked.target or host_target(), asked.engine, asked.stub, asked.python, asked.backend
-    )
+    target = asked.target or host_target()
+    platform_of(target)
+    parts = base.ingredients(cache, target, asked.engine, asked.stub, asked.python, asked.backend)
     path = base.build(parts, cache, lambda step: report.say(f"base: {step}"), out=asked.out, force=asked.force)
     report.table({"base": str(path), "size": report.size(path.stat().st_size)})
 
@@ -81,7 +82,9 @@ def _base_list(env: Mapping[str, str]) -> None:
     from bundler import base, bases, report
 
     cache = build_cache(env)
-    listed = bases.known(cache)
+    listed, wrong = bases.known(cache)
+    for error in wrong:
+        _say_failure(str(error))
     if not listed:
         report.say(f"no bases in {cache / 'bases'}: {base.BUILD_HINT}")
     for found in listed:

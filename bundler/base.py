@@ -22,6 +22,7 @@ from bundler.interpreter import Interpreter, interpreter
 from bundler.writer import create
 from runtime.bundle import ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Manifest
 from runtime.errors import QwenfileError
+from runtime.paths import host_target
 from runtime.version import VERSION
 
 SOURCES = Path(__file__).resolve().parent.parent
@@ -34,6 +35,12 @@ SYSTEM_LIBRARIES = {
     "libz": ("doc/zlib1g*/*", "licenses/zlib*/*"),
 }
 FROZEN_PACKAGES = ("rich", "prompt_toolkit", "wcwidth", "Pygments", "markdown-it-py", "mdurl", "platformdirs")
+# Where build_scripts/release.py makes which base, by the beginning of the target's name; the first that fits.
+_MADE_ON = {
+    "macos-": "on such a Mac",
+    "windows-arm64": "on Debian or Ubuntu and then on such a Windows",
+    "": "on Debian or Ubuntu",
+}
 BUILD_HINT = "run 'python3 build_scripts/demo.py', or name one with --base"
 
 
@@ -81,9 +88,19 @@ def variant(target: str, backend: str | None) -> str:
     return f"{target}-cuda" if backend == "cuda" else target
 
 
+def recipe(target: str) -> str:
+    """What to run, and where, to get all that a base for `target` is made of, and the base, in dist/bases."""
+    place = next(place for start, place in _MADE_ON.items() if target.startswith(start))
+    return f"run 'python3 build_scripts/release.py --target {target}' {place}"
+
+
 def _backend(engine: Path) -> str | None:
     facts = json.loads((engine / "engine.json").read_text()).get("gpu") or {}
     return facts.get("backend")
+
+
+def _at(place: Path | None) -> str:
+    return f" at {place}" if place else ""
 
 
 def ingredients(
@@ -100,10 +117,11 @@ def ingredients(
         raise QwenfileError(f"there is no CUDA engine for {target}", "run build_scripts/build_native.py --backend cuda")
     if stub is None and (folder := pointed(cache / "stub", target)) is not None:
         stub = folder / "stub" if folder.is_dir() else folder
+    make = "run 'python3 build_scripts/demo.py'" if target == host_target() else recipe(target)
     if engine is None or not (engine / "engine.json").is_file():
-        raise QwenfileError(f"there is no engine for {target}", "run 'python3 build_scripts/demo.py', or name --engine")
+        raise QwenfileError(f"there is no engine for {target}{_at(engine)}", f"{make}, or name --engine")
     if stub is None or not stub.is_file():
-        raise QwenfileError(f"there is no stub for {target}", "run 'python3 build_scripts/demo.py', or name --stub")
+        raise QwenfileError(f"there is no stub for {target}{_at(stub)}", f"{make}, or name --stub")
     return Ingredients(target=target, engine=engine, stub=stub, python=interpreter(cache, target, python))
 
 

@@ -1,18 +1,22 @@
 """Find the base for a target: the file that `--base` names, a release folder after `--bases`, or the build cache.
 
-A release folder holds `TARGET.base` or `TARGET-*.base`, and perhaps `SHA256SUMS` in the format of sha256sum. What did
-not come out of this machine's cache is checked to the last byte before anything is built on it.
+A release folder holds `TARGET.base` or `TARGET-*.base`, and perhaps `SHA256SUMS` in the format of sha256sum. Every
+byte of a base is checked before anything is built on it, but for the one out of this machine's cache for this machine:
+a bundle on it is tried out.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bundler import verify
-from bundler.base import BUILD_HINT, pointed, variant
+from bundler.base import BUILD_HINT, pointed, recipe, variant
 from bundler.platforms import platform_of
 from runtime.bundle import Bundle
 from runtime.errors import ModelError, UsageError
 from runtime.paths import host_target
+from runtime.version import VERSION
 
 CUDA_HINT = "build_scripts/build_native.py --backend cuda, then 'qwenfile base build --backend cuda' make one"
 SUMS = "SHA256SUMS"
@@ -36,20 +40,44 @@ def find(
     if found_in_cache is None and backend == "cuda":
         raise UsageError(f"there is no base with CUDA for {target}", CUDA_HINT)
     if found_in_cache is None:
-        raise UsageError(f"there is no base for {target} in {cache / 'bases'}", _remedy(target))
-    return _base(found_in_cache, target)
+        here = target == host_target() and not target.startswith("windows-")
+        raise UsageError(f"there is no base for {target} in {cache / 'bases'}", BUILD_HINT if here else _remedy(target))
+    cuda = " --backend cuda" if backend == "cuda" else ""
+    with _mended_by(f"make it again: 'qwenfile base build --target {target}{cuda} --force'"):
+        base = _base(found_in_cache, target)
+        if target != host_target():
+            verify.verify_bytes(base, lambda count: None)
+    return base
 
 
 def checked(path: Path, target: str | None) -> Bundle:
     """The base in `path`, if every byte is as it was built; None: for any target. Raises UsageError, ModelError."""
-    base = _base(path, target)
-    verify.verify_bytes(base, lambda count: None)
+    named = f"{target}.base" if target else "one"
+    with _mended_by(f"take {named} of qwenfile {VERSION}'s release, and copy it whole"):
+        base = _base(path, target)
+        verify.verify_bytes(base, lambda count: None)
     return base
 
 
-def known(cache: Path) -> list[Bundle]:
-    """Every readable base in the cache."""
-    return [Bundle.open(path) for path in sorted((cache / "bases").glob("*.base"))]
+def known(cache: Path) -> tuple[list[Bundle], list[ModelError]]:
+    """Every base in the cache, and what is wrong with those that cannot be read."""
+    found, wrong = [], []
+    for path in sorted((cache / "bases").glob("*.base")):
+        try:
+            with _mended_by("delete it"):
+                found.append(Bundle.open(path))
+        except ModelError as error:
+            wrong.append(error)
+    return found, wrong
+
+
+@contextmanager
+def _mended_by(remedy: str) -> Iterator[None]:
+    """What is wrong with the file itself is told with `remedy`: a base is got in other ways than a bundle."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(error.message, remedy) from None
 
 
 def _base(path: Path, target: str | None) -> Bundle:
@@ -63,13 +91,14 @@ def _base(path: Path, target: str | None) -> Bundle:
 
 def _in_folder(folder: Path, target: str) -> Path:
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}", "name the folder of a release's bases with --bases")
+        file = f", or this file with --base {folder}" if folder.is_file() else ""
+        raise UsageError(f"there is no folder {folder}", f"name the folder of a release's bases with --bases{file}")
     exact = folder / f"{target}.base"
-    cuda = variant(target, "cuda")  # another base's name, though it begins with this one's
+    cuda = variant(target.removesuffix("-cuda"), "cuda")  # another base's name, though it begins with this one's
     found = [exact] if exact.is_file() else sorted(folder.glob(f"{target}-*.base"))
-    found = [path for path in found if not path.name.startswith(cuda)]
+    found = [path for path in found if target == cuda or not path.name.startswith(cuda)]
     if not found:
-        raise UsageError(f"{folder} holds no base for {target}", _remedy(target))
+        raise UsageError(f"{folder} holds no base for {target}", CUDA_HINT if target == cuda else _remedy(target))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise UsageError(f"{folder} holds several bases for {target}: {names}", "name one with --base")
@@ -99,6 +128,4 @@ def gpu_backend(base: Bundle) -> str:
 
 
 def _remedy(target: str) -> str:
-    if target == host_target():
-        return BUILD_HINT
-    return f"download {target}.base from a release and name its folder with --bases, or build it on such a system"
+    return f"download {target}.base from a release, or {recipe(target)}; then name its folder with --bases"

@@ -110,7 +110,8 @@ def _outs(asked: Build, name: str, targets: Sequence[str]) -> list[Path]:
         return [asked.out or Path(default_name(name, targets[0]))]
     folder = asked.out or Path()
     if not folder.is_dir():
-        raise UsageError(f"-o {folder} is no folder, and {len(targets)} bundles are to be written", "name a folder")
+        problem = f"-o {folder} is no folder, and {len(targets)} bundles are to be written"
+        raise UsageError(problem, "name a folder that is there")
     return [folder / default_name(f"{name}-{target}", target) for target in targets]
 
 

@@ -11,7 +11,7 @@ from bundler.archive import header_size, local_header
 from bundler.platforms import platform_of
 from bundler.positioned import pwrite
 from bundler.writer import Progress, Source, create, write_tail
-from runtime.bundle import ADAPTER_PREFIX, ARGS, DRAFT, MANIFEST, MODEL, Bundle, Header, Manifest, Member
+from runtime.bundle import ADAPTER_PREFIX, ALIGNMENT, ARGS, DRAFT, MANIFEST, MODEL, Bundle, Header, Manifest, Member
 from runtime.errors import QwenfileError, UsageError
 
 
@@ -82,14 +82,21 @@ def upgrade(bundle: Bundle, base: Bundle, out: Path, *, force: bool, progress: P
             f"{base.path} is a base for {base.manifest.target}, {bundle.path} is for {bundle.manifest.target}",
             "name a base for the same target",
         )
+    carried = [m for m in bundle.manifest.members if m.name in (MODEL, DRAFT) or m.name.startswith(ADAPTER_PREFIX)]
+    limit = platform_of(base.manifest.target).MAX_BUNDLE
+    size = base.size + bundle.header.manifest_size + sum(member.size + ALIGNMENT for member in carried)
+    if limit is not None and size > limit:
+        raise UsageError(
+            f"{base.manifest.target} starts no file of {size:,} bytes; its limit is {limit:,}",
+            "build it from its GGUF again, which then lies beside it",
+        )
     with create(out, force=force) as writer:
         writer.copy_base(base)
-        for member in bundle.manifest.members:
-            if member.name in (MODEL, DRAFT) or member.name.startswith(ADAPTER_PREFIX):
-                source = Source.of(bundle.path, member.size, member.offset)
-                copied = writer.add_weights(member.name, source, progress)
-                if copied.sha256 != member.sha256:
-                    raise bundle.damaged(member, "its SHA-256 differs")
+        for member in carried:
+            source = Source.of(bundle.path, member.size, member.offset)
+            copied = writer.add_weights(member.name, source, progress)
+            if copied.sha256 != member.sha256:
+                raise bundle.damaged(member, "its SHA-256 differs")
         if bundle.manifest.member(ARGS):
             writer.add(ARGS, bundle.read(ARGS))
         writer.finish(carry(base.manifest, bundle.manifest))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundler.platforms import known_targets
 from runtime.version import VERSION
 
 
@@ -206,9 +207,11 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     model.add_argument("model", nargs="?", type=Path, metavar="MODEL.gguf", help="a Qwen3 model, or any of its shards")
     model.add_argument("--demo", action="store_true", help="the tiny demo model that qwenfile carries")
     _add_output(build)
+    targets = ", ".join(known_targets())
     build.add_argument(
-        "--target", dest="targets", action="append", default=[], help="the system to build for; may be repeated"
-    )
+        "--target", dest="targets", metavar="TARGET", action="append", default=[],
+        help=f"the system to build for; may be repeated: {targets}; default: the base's, or this one",
+    )  # fmt: skip
     build.add_argument(
         "--args", default="", metavar="ARGS", help="default arguments of the bundle; ... is where the user's go"
     )
@@ -238,7 +241,7 @@ def _add_build(build: argparse.ArgumentParser) -> None:
 def _add_base(base: argparse.ArgumentParser) -> None:
     commands = base.add_subparsers(required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="freeze the launcher and join it with engine and stub")
-    build.add_argument("--target", help="default: this system")
+    build.add_argument("--target", metavar="TARGET", help="default: this system")
     build.add_argument("--engine", type=Path, metavar="DIR", help="default: the newest in the cache")
     build.add_argument("--stub", type=Path, metavar="FILE", help="default: the newest in the cache")
     build.add_argument("--python", type=Path, metavar="DIR", help="default: this one, or for other systems the newest")

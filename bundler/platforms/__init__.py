@@ -39,11 +39,15 @@ def platform_of(target: str) -> Platform:
     for platform in _PLATFORMS:
         if target in platform.TARGETS:
             return platform
-    known = ", ".join(name for platform in _PLATFORMS for name in platform.TARGETS)
-    raise UsageError(f"unknown target {target!r}", f"known: {known}")
+    raise UsageError(f"unknown target {target!r}", f"known: {', '.join(known_targets())}")
+
+
+def known_targets() -> tuple[str, ...]:
+    """All targets that there are."""
+    return tuple(name for platform in _PLATFORMS for name in platform.TARGETS)
 
 
 def default_name(model_name: str, target: str) -> str:
     """File name of a bundle: the model's name made safe for every system, plus the platform's ending."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name).strip("-.").lower() or "model"
+    safe = re.sub(r"[^A-Za-z0-9._]+", "-", model_name).strip("-.").lower() or "model"
     return safe + platform_of(target).SUFFIX

@@ -12,6 +12,7 @@ import pytest
 
 from bundler import assemble, edit, model, verify, writer
 from bundler.archive import central_directory, local_header
+from bundler.platforms import linux
 from runtime.bundle import ALIGNMENT, HEADER, LAUNCHER, MANIFEST, MODEL, Bundle, Member, edges_sha256
 from runtime.errors import ExitCode, ModelError, QwenfileError, UsageError
 from tests.unit.bundle_files import STUB_HEADER_AT, ignore, make_base, order
@@ -234,6 +235,16 @@ def test_upgrading_gives_what_a_fresh_build_on_the_new_base_gives(bundle: Bundle
     edit.upgrade(bundle, newer, tmp_path / "upgraded.run", force=False, progress=ignore)
     fresh = assemble.assemble(order(tmp_path, base=newer, out=tmp_path / "fresh.run"), ignore).out
     assert (tmp_path / "upgraded.run").read_bytes() == fresh.read_bytes()
+
+
+def test_upgrading_makes_no_file_that_its_system_does_not_start(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = make_base(tmp_path / "newer.base", launcher=b"launcher two, longer")
+    monkeypatch.setattr(linux, "MAX_BUNDLE", bundle.size)
+    with pytest.raises(UsageError, match=r"linux-x86_64 starts no file of .*\(build it from its GGUF again"):
+        edit.upgrade(bundle, newer, tmp_path / "upgraded.run", force=False, progress=ignore)
+    assert not (tmp_path / "upgraded.run").exists()
 
 
 def test_leaving_the_gpu_backend_out_gives_what_a_base_without_one_gives(tmp_path: Path) -> None:
