@@ -1,11 +1,9 @@
 """A model's files as one GGUF: a whole file as it is, shards joined, a chat template put in; nothing is written here.
 
-Shards are what llama.cpp's gguf-split makes: NAME-00001-of-00003.gguf and so on. All key-values stand in the first
-(with `split.no`, `split.count` and `split.tensors.count`), each has a table of its own tensors. Joining means one new
-header, then the tensor data of every shard as it is; the result is a list of pieces that the writer copies.
+Joining shards (runtime/shard_set.py) means one new header, then the tensor data of every shard as it is; the result is
+a list of pieces that the writer copies.
 """
 
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +13,8 @@ from bundler.gguf_tensors import checked_sizes, end_of_data
 from bundler.writer import Range, Source
 from runtime.errors import ModelError
 from runtime.gguf_header import GGUFHeader, Tensor, ValueType, read_header
+from runtime.shard_set import shard_set
 
-_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SPLIT = "split."
 _VERSION = 3
 
@@ -50,7 +48,7 @@ def open_whole(path: Path) -> Whole:
     """Read and check the file `path`, or the set of shards that it belongs to. Raises ModelError."""
     header = read_header(path)
     if header.integer("split.count") > 1:
-        return _join(_siblings(header))
+        return _join(shard_set(header))
     sizes = tuple(checked_sizes(header))
     return Whole(
         header=header,
@@ -59,41 +57,6 @@ def open_whole(path: Path) -> Whole:
         source=Source.of(path, header.file_size),
         data=(Range(path=path, start=header.data_start, length=end_of_data(header, sizes)),),
     )
-
-
-def _siblings(named: GGUFHeader) -> list[GGUFHeader]:
-    """The headers of all shards, in order."""
-    count = named.integer("split.count")
-    match = _NAME.fullmatch(named.path.name)
-    if match is None or int(match["count"]) != count:
-        raise ModelError(
-            f"{named.path} is one of {count} shards, which its name does not say",
-            f"name them as they were: NAME-00001-of-{count:05d}.gguf",
-        )
-    paths = [
-        named.path.with_name(f"{match['stem']}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)
-    ]
-    missing = [path.name for path in paths if not path.exists()]
-    if missing:
-        raise ModelError(
-            f"{named.path.name} is one of {count} shards; missing: {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else ""),
-            f"put them all into {named.path.parent}",
-        )
-    return [_shard(path, number, count) for number, path in enumerate(paths)]
-
-
-def _shard(path: Path, number: int, count: int) -> GGUFHeader:
-    header = read_header(path)
-    if "split.no" not in header.values or header.integer("split.count") != count:
-        said = header.values.get("split.count", "none")
-        raise ModelError(f"{path} is no shard of this model: split.count is {said}, not {count}", "download it again")
-    if header.integer("split.no") != number:
-        raise ModelError(
-            f"{path} is shard {header.integer('split.no') + 1} of {count} by its content, {number + 1} by its name",
-            "the files' names are mixed up; rename them, or download them again",
-        )
-    return header
 
 
 def _join(shards: Sequence[GGUFHeader]) -> Whole:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _POLL = 0.003
 _STOP_TIMEOUT = 1.8  # all of the end takes less than 2 s
 _GGUF_MAGIC = b"GGUF"
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 # What the engine reads from the environment. A bundle's behaviour comes from its manifest and command line alone:
 # settings meant for another llama.cpp must not add a key to the private door or fetch another model.
@@ -68,6 +67,7 @@ def find_weights(options: LaunchOptions, place: Place) -> Place:
     elif weights is not None:
         check_weights(weights)
         bundle = _described(weights, bundle)
+        weights = Path((bundle.manifest.model or {})["file"])
     return replace(place, weights=weights, bundle=bundle)
 
 
@@ -75,16 +75,7 @@ def _described(weights: Path, bundle: Bundle) -> Bundle:
     """The bundle with a manifest that tells of other weights what their header tells. Raises ModelError."""
     from runtime.gguf_facts import file_facts
 
-    try:
-        facts = {**file_facts(weights), "path": str(weights)}
-    except ModelError:
-        shard = _SHARD.fullmatch(weights.name)
-        if shard is None or int(shard["number"]) == 1:
-            raise
-        number, count = int(shard["number"]), int(shard["count"])
-        first = weights.with_name(f"{shard['stem']}-00001-of-{count:05d}.gguf")
-        problem = f"{weights} is shard {number} of {count}, which alone tells nothing of the model"
-        raise ModelError(problem, f"name the first shard, {first}") from None
+    facts = {**file_facts(weights), "path": str(weights)}
     return replace(bundle, manifest=replace(bundle.manifest, model=facts, sampling=None, draft=None))
 
 

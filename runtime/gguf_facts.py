@@ -7,6 +7,7 @@ weights (`-m`).
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from runtime.errors import ModelError
 from runtime.gguf_header import ArrayValue, GGUFHeader, read_header
 from runtime.memory import Shape
 from runtime.presets import NATIVE_CONTEXT
+from runtime.shard_set import shard_set
 
 _MAX_FACTOR = 64.0
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
@@ -28,16 +30,20 @@ _TENSOR_TYPES = {2: "Q4_0", 8: "Q8_0", 10: "Q2_K", 12: "Q4_K", 13: "Q5_K", 14: "
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Facts about the GGUF file `path`, with the keys of a manifest's `model` as far as they are known.
+    """Facts about the GGUF file `path`, or the set of shards that it belongs to, with the keys of a manifest's `model`
+    as far as they are known; `file`: what an engine is to open, the first shard.
 
-    Raises ModelError if its header is damaged or not of a GGUF. Costs some 30 ms for a vocabulary of 150,000."""
-    header = read_header(path)
+    Raises ModelError if a header is damaged or not of a GGUF. Costs some 30 ms for a vocabulary of 150,000."""
+    named = read_header(path)
+    files = shard_set(named) if named.integer("split.count") > 1 else [named]
+    header = files[0]
     architecture = header.values.get("general.architecture")
     if not isinstance(architecture, str):
-        raise ModelError(f"{path} names no architecture", "name a model in GGUF form")
+        raise ModelError(f"{header.path} names no architecture", "name a model in GGUF form")
     kind = header.values.get("general.file_type")
     facts: dict[str, Any] = {
-        "file_size": header.file_size,
+        "file": str(header.path),
+        "file_size": sum(file.file_size for file in files),
         "architecture": architecture,
         "quantization": _FILE_TYPES.get(kind, "") if isinstance(kind, int) else "",
     }
@@ -47,9 +53,10 @@ def file_facts(path: Path) -> dict[str, Any]:
         facts["yarn_context"] = yarn
     if layers := header.integer(f"{architecture}.block_count"):
         facts["layers"] = layers
-    if architecture in ("qwen3", "qwen3moe") and header.integer("split.count") < 2:
-        types = [_TENSOR_TYPES.get(tensor.type, "other") for tensor in header.tensors]
-        facts["shape"] = shape_of(header, _sizes(header), types).facts()
+    if architecture in ("qwen3", "qwen3moe"):
+        whole = replace(header, tensors=tuple(tensor for file in files for tensor in file.tensors))
+        types = [_TENSOR_TYPES.get(tensor.type, "other") for tensor in whole.tensors]
+        facts["shape"] = shape_of(whole, [size for file in files for size in _sizes(file)], types).facts()
     return facts
 
 

@@ -111,6 +111,8 @@ def test_shards_become_the_whole_model(run: Runner, base: Path, shape: Maker, tm
     assert mine.tensors == its.tensors
     assert joined.read_bytes()[mine.data_start :] == whole.read_bytes()[its.data_start :]
     assert run.qwenfile("verify", out).code == 0
+    own = answer(run, out)["text"]
+    assert answer(run, out, "-m", str(last))["text"] == own
 
 
 def test_a_missing_shard_is_named_and_nothing_left(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 import math
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from bundler.writer import Source
 
 F32 = 0
 TYPES = {int: (4, "<I"), float: (6, "<f"), bool: (7, "<?")}
@@ -141,3 +144,27 @@ def mixture() -> TinyGGUF:
         "blk.0.ffn_down_exps.weight": (WIDE, HIDDEN, count),
     }
     return TinyGGUF(values=values, tensors=list(shapes), shapes=shapes)
+
+
+def shards(folder: Path, count: int = 3, name: str = "m") -> list[Path]:
+    """A one-layer model whose tensors hold 1.0, 2.0, ..., split as gguf-split does."""
+    tensors = default_tensors()
+    paths = []
+    for number in range(count):
+        own = tensors[number * len(tensors) // count : (number + 1) * len(tensors) // count]
+        split = {"split.no": number, "split.count": count, "split.tensors.count": len(tensors)}
+        tiny = TinyGGUF(values={**(default_values() if number == 0 else {}), **split}, tensors=own)
+        tiny.fill = {tensor: float(tensors.index(tensor) + 1) for tensor in own}
+        paths.append(folder / f"{name}-{number + 1:05d}-of-{count:05d}.gguf")
+        paths[-1].write_bytes(tiny.data())
+    return paths
+
+
+def content_of(source: Source) -> bytes:
+    parts = []
+    for piece in source.pieces:
+        if isinstance(piece, bytes):
+            parts.append(piece)
+        else:
+            parts.append(piece.path.read_bytes()[piece.start : piece.start + piece.length])
+    return b"".join(parts)

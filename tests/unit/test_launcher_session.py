@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bundler import writer
+from bundler import model, writer
 from launcher import machine
 from launcher.options import LaunchOptions
 from launcher.session import Place, check_weights, explain, find_weights, forget_engine_settings
 from launcher.unpack import unpack_engine
 from runtime.bundle import LAUNCHER, Bundle, Header, Manifest, edges_sha256
 from runtime.errors import CacheError, ExitCode, ModelError
-from tests.unit.gguf_files import TinyGGUF
+from runtime.gguf_facts import file_facts
+from tests.unit.gguf_files import content_of, shards
 from tests.unit.systems import posix_only
 
 
@@ -73,14 +74,21 @@ def test_of_two_files_beside_a_renamed_bundle_the_right_one_counts(tmp_path: Pat
         find_weights(LaunchOptions(), place)
 
 
-def test_a_later_shard_names_the_first(tmp_path: Path) -> None:
-    path = tmp_path / "m-00002-of-00003.gguf"
-    path.write_bytes(TinyGGUF(values={"split.no": 1, "split.count": 3}, tensors=["x.weight"]).data())
+@pytest.mark.parametrize("named", [0, 2])
+def test_any_shard_stands_for_the_set(tmp_path: Path, named: int) -> None:
+    paths = shards(tmp_path)
+    whole = tmp_path / "whole.gguf"
+    whole.write_bytes(content_of(model.load(paths[0]).source))
     place = Place(bundle=make_bundle(tmp_path / "x.run", x=b"1"), cache=tmp_path, env={})
-    with pytest.raises(ModelError, match=r"is shard 2 of 3, .*name the first shard, .*m-00001-of-00003\.gguf"):
-        find_weights(LaunchOptions(model=path), place)
-    with pytest.raises(ModelError, match="names no architecture"):
-        find_weights(LaunchOptions(model=path.rename(tmp_path / "m.gguf")), place)
+    found = find_weights(LaunchOptions(model=paths[named]), place)
+    assert found.weights == paths[0]
+    facts, expected = found.bundle.manifest.model or {}, file_facts(whole)
+    assert facts["shape"]["weights"] == pytest.approx(expected["shape"]["weights"], abs=32 * len(paths))
+    for key in set(expected["shape"]) - {"weights", "matrices", "tied"}:
+        assert facts["shape"][key] == expected["shape"][key], key
+    paths[1].unlink()
+    with pytest.raises(ModelError, match=r"is one of 3 shards; missing: m-00002-of-00003\.gguf"):
+        find_weights(LaunchOptions(model=paths[named]), place)
 
 
 @pytest.mark.parametrize(

@@ -7,34 +7,9 @@ import pytest
 
 from bundler import model
 from bundler.shards import open_whole
-from bundler.writer import Source
 from runtime.errors import ModelError
 from runtime.gguf_header import read_header
-from tests.unit.gguf_files import SHAPES, TinyGGUF, default_tensors, default_values
-
-
-def shards(folder: Path, count: int = 3, name: str = "m") -> list[Path]:
-    """A one-layer model whose tensors hold 1.0, 2.0, ..., split as gguf-split does."""
-    tensors = default_tensors()
-    paths = []
-    for number in range(count):
-        own = tensors[number * len(tensors) // count : (number + 1) * len(tensors) // count]
-        split = {"split.no": number, "split.count": count, "split.tensors.count": len(tensors)}
-        tiny = TinyGGUF(values={**(default_values() if number == 0 else {}), **split}, tensors=own)
-        tiny.fill = {tensor: float(tensors.index(tensor) + 1) for tensor in own}
-        paths.append(folder / f"{name}-{number + 1:05d}-of-{count:05d}.gguf")
-        paths[-1].write_bytes(tiny.data())
-    return paths
-
-
-def content(source: Source) -> bytes:
-    parts = []
-    for piece in source.pieces:
-        if isinstance(piece, bytes):
-            parts.append(piece)
-        else:
-            parts.append(piece.path.read_bytes()[piece.start : piece.start + piece.length])
-    return b"".join(parts)
+from tests.unit.gguf_files import SHAPES, TinyGGUF, content_of, default_tensors, shards
 
 
 def refusal(path: Path) -> str:
@@ -47,7 +22,7 @@ def refusal(path: Path) -> str:
 def test_any_shard_stands_for_the_set(tmp_path: Path, named: int) -> None:
     loaded = model.load(shards(tmp_path)[named])
     joined = tmp_path / "joined.gguf"
-    joined.write_bytes(content(loaded.source))
+    joined.write_bytes(content_of(loaded.source))
     assert loaded.file_size == joined.stat().st_size
     again = model.load(joined)
     assert again.facts() == loaded.facts()
@@ -148,7 +123,7 @@ def test_a_template_is_put_in_and_the_tensors_stay(tmp_path: Path) -> None:
     assert (bare.template, dressed.template) == ("none", "qwenfile's")
     assert dressed.facts()["has_chat_template"]
     out = tmp_path / "dressed.gguf"
-    out.write_bytes(content(dressed.source))
+    out.write_bytes(content_of(dressed.source))
     assert model.load(out).template == "Qwen3"
     old, new = read_header(path), read_header(out)
     assert new.tensors == old.tensors
@@ -160,7 +135,7 @@ def test_shards_without_a_template_get_one_too(tmp_path: Path) -> None:
     once = whole.with_values({"general.name": "New", "x": "y"})
     twice = once.with_values({"z": "w"})
     out = tmp_path / "out.gguf"
-    out.write_bytes(content(twice.source))
+    out.write_bytes(content_of(twice.source))
     header = read_header(out)
     assert header.values["z"] == "w"
     assert header.tensors == twice.header.tensors
