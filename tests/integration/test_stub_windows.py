@@ -130,7 +130,7 @@ def test_exit_codes(wine: Runner, bundle: Path, code: int) -> None:
 
 
 def test_a_long_way_to_the_cache(wine: Runner, bundle: Path, tmp_path: Path) -> None:
-    deep = tmp_path / "/".join("abcdefghij" * 10 for _ in range(2))
+    deep = tmp_path / "/".join("abcdefghij" * 10 for _ in range(3))
     assert len(str(deep)) > 260
     assert wine(WINE, bundle, QWENFILE_CACHE=f"Z:{deep}").code == 0
     assert list(deep.glob("launcher-*"))
