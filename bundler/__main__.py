@@ -68,11 +68,9 @@ def _build(asked: options.Build, env: Mapping[str, str]) -> None:
 
 def _base_build(asked: options.BuildBase, env: Mapping[str, str]) -> None:
     from bundler import base, report
-    from bundler.platforms import platform_of
 
     cache = build_cache(env)
     target = asked.target or host_target()
-    platform_of(target)
     parts = base.ingredients(cache, target, asked.engine, asked.stub, asked.python, asked.backend)
     path = base.build(parts, cache, lambda step: report.say(f"base: {step}"), out=asked.out, force=asked.force)
     report.table({"base": str(path), "size": report.size(path.stat().st_size)})

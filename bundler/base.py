@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundler.interpreter import Interpreter, interpreter
+from bundler.platforms import platform_of
 from bundler.writer import create
 from runtime.bundle import ENGINE_PREFIX, LAUNCHER, LICENSE_PREFIX, Manifest
 from runtime.errors import QwenfileError
@@ -88,6 +89,11 @@ def variant(target: str, backend: str | None) -> str:
     return f"{target}-cuda" if backend == "cuda" else target
 
 
+def made_by_demo(target: str) -> bool:
+    """Whether build_scripts/demo.py makes a base for `target` here: for this system, unless that is Windows."""
+    return target == host_target() and not target.startswith("windows-")
+
+
 def recipe(target: str) -> str:
     """What to run, and where, to get all that a base for `target` is made of, and the base, in dist/bases."""
     place = next(place for start, place in _MADE_ON.items() if target.startswith(start))
@@ -111,13 +117,15 @@ def ingredients(
     python: Path | None = None,
     backend: str | None = None,
 ) -> Ingredients:
-    """The named or else the newest engine, stub and Python for `target`. Raises QwenfileError if one is missing."""
+    """The named or else the newest engine, stub and Python for `target`. Raises UsageError for a target that nobody
+    knows, and QwenfileError if one is missing."""
+    platform_of(target)
     engine = engine or pointed(cache / "engine", variant(target, backend))
     if engine is None and backend == "cuda":
         raise QwenfileError(f"there is no CUDA engine for {target}", "run build_scripts/build_native.py --backend cuda")
     if stub is None and (folder := pointed(cache / "stub", target)) is not None:
         stub = folder / "stub" if folder.is_dir() else folder
-    make = "run 'python3 build_scripts/demo.py'" if target == host_target() else recipe(target)
+    make = "run 'python3 build_scripts/demo.py'" if made_by_demo(target) else recipe(target)
     if engine is None or not (engine / "engine.json").is_file():
         raise QwenfileError(f"there is no engine for {target}{_at(engine)}", f"{make}, or name --engine")
     if stub is None or not stub.is_file():

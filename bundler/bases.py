@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bundler import verify
-from bundler.base import BUILD_HINT, pointed, recipe, variant
+from bundler.base import BUILD_HINT, made_by_demo, pointed, recipe, variant
 from bundler.platforms import platform_of
 from runtime.bundle import Bundle
 from runtime.errors import ModelError, UsageError
@@ -40,8 +40,8 @@ def find(
     if found_in_cache is None and backend == "cuda":
         raise UsageError(f"there is no base with CUDA for {target}", CUDA_HINT)
     if found_in_cache is None:
-        here = target == host_target() and not target.startswith("windows-")
-        raise UsageError(f"there is no base for {target} in {cache / 'bases'}", BUILD_HINT if here else _remedy(target))
+        remedy = BUILD_HINT if made_by_demo(target) else _remedy(target)
+        raise UsageError(f"there is no base for {target} in {cache / 'bases'}", remedy)
     cuda = " --backend cuda" if backend == "cuda" else ""
     with _mended_by(f"make it again: 'qwenfile base build --target {target}{cuda} --force'"):
         base = _base(found_in_cache, target)

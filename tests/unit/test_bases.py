@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler import assemble, bases
+from bundler import assemble, base, bases
 from bundler.__main__ import main
 from bundler.base import ingredients, recipe
 from bundler.build import _bases, _outs
@@ -110,13 +110,13 @@ def test_where_a_base_is_made(target: str, place: str) -> None:
 def test_this_systems_missing_base_is_built_by_a_script(
     tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bases, "host_target", lambda: OTHER)
+    monkeypatch.setattr(base, "host_target", lambda: OTHER)
     with pytest.raises(UsageError, match=r"build_scripts/demo\.py"):
         bases.find(tmp_path, OTHER)
     (release / "linux-aarch64-0123456789abcdef.base").unlink()
     with pytest.raises(UsageError, match=f"download {OTHER}.base from a release"):  # demo.py puts none there
         bases.find(tmp_path, OTHER, folder=release)
-    monkeypatch.setattr(bases, "host_target", lambda: "windows-x86_64")  # where demo.py can make none
+    monkeypatch.setattr(base, "host_target", lambda: "windows-x86_64")  # where demo.py can make none
     with pytest.raises(UsageError, match=r"download windows-x86_64\.base"):
         bases.find(tmp_path, "windows-x86_64")
 
