@@ -23,6 +23,8 @@ _LIBRARIES = {
 _VARIABLES = ("VK_", "GGML_VK_", "CUDA_", "NVIDIA_", "MESA_", "LD_LIBRARY_PATH", "XDG_DATA_DIRS")
 _DRIVER_FOLDERS = ("etc/vulkan/icd.d", "usr/local/share/vulkan/icd.d", "usr/share/vulkan/icd.d")
 _MODULES = ("nvidia", "amdgpu", "i915", "xe", "nouveau")
+# What changes when a library is installed: the linker's list of them, and the folders that are searched without one.
+_LINKER = ("etc/ld.so.cache", "lib", "lib64", "usr/lib", "usr/lib64", "Windows/System32")
 
 
 def may_have_gpu(env: Mapping[str, str], root: Path = Path("/")) -> bool:
@@ -59,6 +61,13 @@ def fingerprint(backend: str, engine: Path, env: Mapping[str, str], root: Path =
     parts += [_read(path / fact) for path in sorted(_cards(root)) for fact in ("vendor", "device")]
     parts += [f"{path} {_changed(path)}" for path in sorted(_manifests(env, root))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def libraries(env: Mapping[str, str], root: Path = Path("/")) -> str:
+    """16 hex digits that change when a library is installed where the linker looks, or one of these is removed."""
+    named = (Path(part) for part in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if part)
+    places = [*(root / name for name in _LINKER), *named]
+    return hashlib.sha256("\0".join(f"{path} {_changed(path)}" for path in places).encode()).hexdigest()[:16]
 
 
 def _nodes(root: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.drivers import fingerprint, missing_library
+from launcher.drivers import fingerprint, libraries, missing_library
 from runtime.engine import Device, Engine
 
 TRY_GPU = "--try-gpu"
@@ -34,11 +34,14 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The devices of a backend; without any that work, `reason` says why. `lasting`: true until the driver changes."""
+    """The devices of a backend; without any that work, `reason` says why.
+
+    It holds until the driver changes, or, where `libraries` tells which the system had, until these do.
+    """
 
     devices: tuple[Tried, ...] = ()
     reason: str = ""
-    lasting: bool = True
+    libraries: str = ""
 
     @property
     def usable(self) -> tuple[Tried, ...]:
@@ -48,13 +51,11 @@ class Verdict:
 def judge(backend: str, folder: Path, cache: Path, env: Mapping[str, str]) -> Verdict:
     """The verdict about a backend in the engine's folder, from the cache or by trying."""
     path = cache / f"gpu-{backend}-{fingerprint(backend, folder, env)}.json"
-    try:
-        return _verdict(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = _verdict(json.loads(path.read_text()))
+        if known.libraries in ("", libraries(env)):
+            return known
     verdict = _try(backend, folder, env)
-    if not verdict.lasting:
-        return verdict
     with contextlib.suppress(OSError):
         work = path.with_suffix(f".{os.getpid()}")
         work.write_text(json.dumps(asdict(verdict)))
@@ -64,7 +65,7 @@ def judge(backend: str, folder: Path, cache: Path, env: Mapping[str, str]) -> Ve
 
 def _verdict(told: Mapping[str, Any]) -> Verdict:
     devices = tuple(Tried(**device) for device in told["devices"])
-    return Verdict(devices=devices, reason=told["reason"], lasting=told["lasting"])
+    return Verdict(devices=devices, reason=told["reason"], libraries=told["libraries"])
 
 
 def _try(backend: str, folder: Path, env: Mapping[str, str]) -> Verdict:
@@ -92,7 +93,7 @@ def main(words: Sequence[str]) -> int:
     """Try a backend and print the verdict as JSON."""
     backend, folder = words
     if reason := missing_library(backend):
-        verdict = Verdict(reason=reason, lasting=False)  # no fingerprint tells when it is installed
+        verdict = Verdict(reason=reason, libraries=libraries(os.environ))
     else:
         engine = Engine(Path(folder))
         engine.load_backends()

@@ -201,6 +201,27 @@ def test_a_machine_without_libvulkan(run: Runner, demo_bundle: Path, tmp_path: P
     assert (named.code, named.out) == (1, "")
 
 
+def test_a_missing_libvulkan_is_remembered_until_a_library_is_installed(
+    run: Runner, demo_bundle: Path, tmp_path: Path
+) -> None:
+    linked = tmp_path / "lib"
+    linked.mkdir()
+    (linked / "libvulkan.so.1").write_text("no library\n")
+    around = {"LD_LIBRARY_PATH": str(linked), "QWENFILE_CACHE": str(tmp_path / "cache")}
+
+    def reason() -> str:
+        asked = run(demo_bundle, *ASK, "-ngl", "99", **around)
+        assert asked.code == 0
+        return asked.one_line.partition("Vulkan: ")[2]
+
+    first = reason()
+    [verdict] = (tmp_path / "cache").glob("**/gpu-vulkan-*.json")
+    verdict.write_text(json.dumps(json.loads(verdict.read_text()) | {"reason": "as remembered"}))
+    assert reason().startswith("as remembered")
+    (linked / "libother.so").touch()
+    assert reason() == first
+
+
 def test_backends_and_devices_that_are_not_there(run: Runner, demo_bundle: Path, lavapipe: dict[str, str]) -> None:
     cuda = run(demo_bundle, *ASK, "--gpu", "cuda")
     assert cuda.code == 1

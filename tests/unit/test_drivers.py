@@ -1,12 +1,13 @@
 """What is known of GPUs without their drivers, read from a made-up /dev, /sys and /usr."""
 
 import ctypes
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from launcher.drivers import fingerprint, may_have_gpu, missing_library
+from launcher.drivers import fingerprint, libraries, may_have_gpu, missing_library
 from runtime.paths import host_target
 
 
@@ -71,6 +72,15 @@ def test_the_fingerprint_follows_engine_backend_and_settings(root: Path) -> None
     ]
     keys = {fingerprint(backend, Path(engine), env, root) for backend, engine, env in settings}
     assert len(keys) == len(settings)
+
+
+@pytest.mark.parametrize("name", ["etc/ld.so.cache", "usr/lib/libvulkan.so.1", "own/libvulkan.so.1"])
+def test_what_tells_of_an_installed_library(root: Path, name: str) -> None:
+    env = {"LD_LIBRARY_PATH": f"{root / 'own'}{os.pathsep}"}
+    before = libraries(env, root)
+    assert before == libraries(env, root)
+    add(root, name)
+    assert before != libraries(env, root)
 
 
 def test_a_drivers_library_that_is_not_there_is_named_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
