@@ -14,7 +14,6 @@ import pprint
 import re
 import subprocess
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from bundler.interpreter import Interpreter, this_python
@@ -60,9 +59,6 @@ _LEXER_IMPORT = re.compile(r"^ *(?:from|import) pygments\.lexers(?:\.| import )(
 # PyInstaller's own preparations for programs that read their source or list their packages: 7 ms at every start.
 UNUSED_HOOKS = frozenset({"pyi_rth_inspect", "pyi_rth_pkgutil"})
 
-# wine 8 has lost a process that PyInstaller started, once in many thousands of starts; why is not known. Try again.
-_WINE_STARTED_NOTHING = "[WinError 1359]"
-
 # The program's first lines. PyInstaller's loader points the dynamic linker at _internal/ and starts itself again;
 # programs that the launcher starts (a browser) must not inherit that. Until the launcher has handlers of its own,
 # Ctrl-C, which the stub has held back, ends the program without a traceback.
@@ -103,19 +99,8 @@ def freeze(work: Path, dist: Path, main: str = MAIN, python: Interpreter | None 
     )
     folders = ("--distpath", python.sees(dist), "--workpath", python.sees(work / "pyinstaller"))
     options = ("--noconfirm", "--clean", "--log-level", "WARN", *folders)
-    result = _pyinstaller(python, [*options, python.sees(spec)], work)
-    if result.returncode and _WINE_STARTED_NOTHING in result.stderr:
-        result = _pyinstaller(python, [*options, python.sees(spec)], work)
-    folder = dist / NAME
-    if result.returncode or not any((folder / name).is_file() for name in (NAME, f"{NAME}.exe")):
-        lines = "\n".join(result.stderr.strip().splitlines()[-15:])
-        raise QwenfileError(f"PyInstaller failed with {result.returncode}:\n{lines}")
-    return folder
-
-
-def _pyinstaller(python: Interpreter, words: Sequence[str], work: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*python.command, "-m", "PyInstaller", *words],
+    result = subprocess.run(
+        [*python.command, "-m", "PyInstaller", *options, python.sees(spec)],
         # The order of sets and the time of day must not reach the bytes.
         env={**os.environ, **python.env, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "315532800"},
         cwd=work,
@@ -126,6 +111,11 @@ def _pyinstaller(python: Interpreter, words: Sequence[str], work: Path) -> "subp
         errors="replace",
         check=False,
     )
+    folder = dist / NAME
+    if result.returncode or not any((folder / name).is_file() for name in (NAME, f"{NAME}.exe")):
+        lines = "\n".join(result.stderr.strip().splitlines()[-15:])
+        raise QwenfileError(f"PyInstaller failed with {result.returncode}:\n{lines}")
+    return folder
 
 
 def launcher_tar(folder: Path, out: Path) -> None:

@@ -16,9 +16,7 @@ from typing import Any
 import pytest
 
 from bundler.freeze import freeze, launcher_tar
-from bundler.interpreter import Interpreter
 from runtime.bundle import HEADER, MAGIC
-from runtime.errors import QwenfileError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,35 +125,3 @@ def test_stub_runs_it(frozen: Path, tmp_path: Path) -> None:
         assert facts["bundle"] == str(bundle)
         assert Path(facts["executable"]).parent.parent == cache
     assert len(list(cache.iterdir())) == 1
-
-
-LOST_BY_WINE = "OSError: [WinError 1359] Internal error"
-
-
-def failing(folder: Path, *errors: str) -> Interpreter:
-    """A Python whose PyInstaller fails with one error after the other, and then works."""
-    program = folder / "pyinstaller.py"
-    program.write_text(
-        f"import pathlib, sys\n"
-        f"errors, calls = {errors!r}, pathlib.Path({str(folder / 'calls')!r})\n"
-        f"count = len(calls.read_text()) if calls.exists() else 0\n"
-        f"calls.write_text('+' * (count + 1))\n"
-        f"if count < len(errors):\n"
-        f"    sys.exit(errors[count])\n"
-        f"out = pathlib.Path(sys.argv[sys.argv.index('--distpath') + 1], 'launcher')\n"
-        f"out.mkdir(parents=True)\n"
-        f"(out / 'launcher').touch()\n"
-    )
-    return Interpreter(version="3", command=(sys.executable, str(program)))
-
-
-def test_a_process_that_wine_lost_is_no_reason_to_give_up(tmp_path: Path) -> None:
-    assert (freeze(tmp_path / "work", tmp_path / "dist", python=failing(tmp_path, LOST_BY_WINE)) / "launcher").is_file()
-
-
-@pytest.mark.parametrize(("errors", "calls"), [((LOST_BY_WINE, LOST_BY_WINE), 2), (("SyntaxError: invalid",), 1)])
-def test_other_failures_and_a_second_one_are_told(tmp_path: Path, errors: tuple[str, ...], calls: int) -> None:
-    with pytest.raises(QwenfileError) as caught:
-        freeze(tmp_path / "work", tmp_path / "dist", python=failing(tmp_path, *errors))
-    assert str(caught.value) == f"PyInstaller failed with 1:\n{errors[-1]}"
-    assert (tmp_path / "calls").read_text() == "+" * calls
