@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "build_scripts")]
 
+from bundler.interpreter import wine  # noqa: E402
 from runtime.paths import build_cache, host_target  # noqa: E402
 from steps import StepError, write_text  # noqa: E402
 from sysroot import PACKAGES, Sysroot  # noqa: E402
@@ -129,8 +130,7 @@ def _linux_aarch64() -> Toolchain:
 def _windows_x86_64() -> Toolchain:
     """zig; wine to run a result, if it is there."""
     tools = _windows("windows-x86_64", "x86_64-windows-gnu", "x86_64")
-    wine = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
-    return replace(tools, run=(wine,) if wine else None)
+    return replace(tools, run=wine() or None)
 
 
 # What upstream asks of a CPU library before it computes with it; with 0 the engine says that none runs on this machine.

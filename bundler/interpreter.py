@@ -11,10 +11,12 @@ bootloader/run (PyInstaller's), tools/ (objcopy and strip for them). PyInstaller
 place of that one's own. All hold licenses/.
 """
 
+import functools
 import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -101,11 +103,28 @@ def _runnable(folder: Path, version: str, facts: Mapping[str, Any]) -> Interpret
     )
 
 
+@functools.cache
+def wine() -> tuple[str, ...]:
+    """What is put before a program for Windows to run it here; empty where there is no wine.
+
+    wine's own program lies at 0x7d000000, and the kernel puts its heap anywhere in the gigabyte behind. Once in some
+    thousand starts that covers 0x7ffe0000, where Windows programs expect facts of the system, and wine ends: so the
+    addresses are not left to chance where that is allowed (in Docker it is not).
+    """
+    program = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
+    if program is None:
+        return ()
+    setarch = shutil.which("setarch")
+    steady = (setarch, "--addr-no-randomize") if setarch else ()
+    if steady and subprocess.run([*steady, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        steady = ()
+    return (*steady, program)
+
+
 def _under_wine(cache: Path, folder: Path, version: str, program: str) -> Interpreter:
-    wine = shutil.which("wine64", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine")
-    if wine is None:
+    if not wine():
         raise QwenfileError("there is no wine, which runs the Python for Windows", "apt install wine64")
-    python = Interpreter(version=f"{version} {folder.name}", command=(wine, str(folder / program)), drive="Z:")
+    python = Interpreter(version=f"{version} {folder.name}", command=(*wine(), str(folder / program)), drive="Z:")
     packages = (folder / "packages", Path(sysconfig.get_path("purelib")))  # from the latter what is Python alone
     return replace(
         python,

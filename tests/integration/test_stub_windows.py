@@ -113,7 +113,7 @@ def windows_path(path: Path) -> str:
 def test_the_launcher_gets_everything(wine: Runner, bundle: Path, cache: Path) -> None:
     words = ["plain", "two words", 'a "quote"', "tail\\", "模型 \U0001f600", ""]
     for _ in range(2):
-        told = wine(WINE, bundle, *words)
+        told = wine(*WINE, bundle, *words)
         assert (told.code, told.err) == (0, "")
         line, itself, program = told.out.split("\r\n")[:3] if "\r\n" in told.out else told.out.split("\n")[:3]
         assert line.endswith(r' plain "two words" "a \"quote\"" tail\ "模型 😀" ""')
@@ -126,13 +126,13 @@ def test_the_launcher_gets_everything(wine: Runner, bundle: Path, cache: Path) -
 
 @pytest.mark.parametrize("code", [0, 1, 3, 130, 255])
 def test_exit_codes(wine: Runner, bundle: Path, code: int) -> None:
-    assert wine(WINE, bundle, f"exit={code}").code == code
+    assert wine(*WINE, bundle, f"exit={code}").code == code
 
 
 def test_a_long_way_to_the_cache(wine: Runner, bundle: Path, tmp_path: Path) -> None:
     deep = tmp_path / "/".join("abcdefghij" * 10 for _ in range(3))
     assert len(str(deep)) > 260
-    assert wine(WINE, bundle, QWENFILE_CACHE=f"Z:{deep}").code == 0
+    assert wine(*WINE, bundle, QWENFILE_CACHE=f"Z:{deep}").code == 0
     assert list(deep.glob("launcher-*"))
 
 
@@ -143,7 +143,7 @@ def test_it_starts_from_a_share_and_unpacks_to_one(wine: Runner, bundle: Path) -
     shutil.copy(bundle, share / "a bundle.exe")
     itself, cache = "\\\\server\\share 模型\\a bundle.exe", "\\\\server\\share 模型\\cache"
     for _ in range(2):
-        told = wine(WINE, itself, "exit=3", QWENFILE_CACHE=cache)
+        told = wine(*WINE, itself, "exit=3", QWENFILE_CACHE=cache)
         assert (told.code, told.err) == (3, "")
         assert told.out.replace("\r\n", "\n").splitlines()[1] == itself
     (folder,) = (share / "cache").iterdir()
@@ -151,27 +151,27 @@ def test_it_starts_from_a_share_and_unpacks_to_one(wine: Runner, bundle: Path) -
 
 
 def test_what_is_missing_or_cut_is_unpacked_again(wine: Runner, bundle: Path, cache: Path) -> None:
-    assert wine(WINE, bundle).code == 0
+    assert wine(*WINE, bundle).code == 0
     (folder,) = cache.glob("launcher-*")
     (folder / "_internal" / "empty").unlink()
-    assert wine(WINE, bundle).code == 0
+    assert wine(*WINE, bundle).code == 0
     assert (folder / "_internal" / "empty").is_file()
     (folder / "launcher.exe").write_bytes(b"MZ")
-    assert wine(WINE, bundle).code == 0
+    assert wine(*WINE, bundle).code == 0
     assert [path.name for path in cache.iterdir()] == [folder.name]
 
 
 def test_leftovers_of_killed_processes_go(wine: Runner, bundle: Path, cache: Path) -> None:
-    assert wine(WINE, bundle).code == 0
+    assert wine(*WINE, bundle).code == 0
     (folder,) = cache.glob("launcher-*")
     shutil.rmtree(folder)
     (cache / f"{folder.name}.work-1-0" / "inside").mkdir(parents=True)
-    assert wine(WINE, bundle).code == 0
+    assert wine(*WINE, bundle).code == 0
     assert [path.name for path in cache.iterdir()] == [folder.name]
 
 
 def test_starts_at_once_unpack_once(wine: Runner, bundle: Path, cache: Path) -> None:
-    command = [WINE, str(bundle), "exit=7"]
+    command = [*WINE, str(bundle), "exit=7"]
     started = [subprocess.Popen(command, env=dict(wine.env), stdout=subprocess.PIPE) for _ in range(5)]
     for child in started:
         child.communicate(timeout=TIMEOUT)
@@ -180,12 +180,12 @@ def test_starts_at_once_unpack_once(wine: Runner, bundle: Path, cache: Path) -> 
 
 
 def test_damage_is_told(wine: Runner, stub: bytes, launcher: bytes, tmp_path: Path, cache: Path) -> None:
-    told = wine(WINE, make(tmp_path / "spoiled.exe", stub, tar_of(usual(launcher)), spoiled=True))
+    told = wine(*WINE, make(tmp_path / "spoiled.exe", stub, tar_of(usual(launcher)), spoiled=True))
     assert told.code == 3
     assert told.one_line.startswith("spoiled.exe: this file is damaged: the SHA-256 of its launcher is not")
     assert list(cache.iterdir()) == []
     (tmp_path / "stub.exe").write_bytes(stub)
-    assert "only the first part of a bundle" in wine(WINE, tmp_path / "stub.exe").one_line
+    assert "only the first part of a bundle" in wine(*WINE, tmp_path / "stub.exe").one_line
 
 
 @pytest.mark.parametrize("name", ["../out", "C:/out", "a:b", "_internal/..", "back\\slash"])
@@ -193,7 +193,7 @@ def test_names_that_lead_elsewhere_are_refused(
     wine: Runner, stub: bytes, launcher: bytes, tmp_path: Path, name: str
 ) -> None:
     tar = tar_of([*usual(launcher), entry(name, b"x")])
-    told = wine(WINE, make(tmp_path / "evil.exe", stub, tar))
+    told = wine(*WINE, make(tmp_path / "evil.exe", stub, tar))
     assert told.code == 3
     assert f"an entry with the forbidden name '{name.partition('/out')[0]}" in told.one_line
     assert not list(tmp_path.rglob("out"))
@@ -202,7 +202,7 @@ def test_names_that_lead_elsewhere_are_refused(
 def start(wine: Runner, bundle: Path) -> "subprocess.Popen[bytes]":
     """Started, and its launcher waits."""
     child = subprocess.Popen(
-        [WINE, bundle, "wait"], env=dict(wine.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
+        [*WINE, bundle, "wait"], env=dict(wine.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
     )
     assert child.stdout is not None
     while (line := child.stdout.readline().strip()) != b"waiting":

@@ -144,6 +144,6 @@ def test_one_command_makes_a_bundle_for_three_systems_and_each_answers(
     answers = [
         run(tmp_path / "qwen3-linux-x86_64.run", *ASK),
         emulated(tmp_path / "qwen3-linux-aarch64.run", *ASK),
-        wine(WINE, tmp_path / "qwen3-windows-x86_64.exe", *ASK, input=""),
+        wine(*WINE, tmp_path / "qwen3-windows-x86_64.exe", *ASK, input=""),
     ]
     assert [(answer.code, answer.out) for answer in answers] == [(0, ANSWER)] * 3

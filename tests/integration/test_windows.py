@@ -5,6 +5,7 @@ wine is not Windows: what these tests see is that the programs inside work toget
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -59,7 +60,7 @@ def command(exe: Path) -> Path:
     starter = exe.with_suffix("")
     told = "[ ! -f /dev/stderr ] || exec 2> >(trap '' INT; exec cat >&2)"
     asked = "[ -p /dev/stdin ] || [ -t 0 ] || exec < <(exec cat)"
-    starter.write_text(f"#!/bin/bash\n{told}\n{asked}\nexec '{WINE}' '{exe}' \"$@\"\n")
+    starter.write_text(f'#!/bin/bash\n{told}\n{asked}\nexec {shlex.join([*WINE, str(exe)])} "$@"\n')
     starter.chmod(0o755)
     return starter
 
@@ -195,7 +196,7 @@ def test_a_chat_reads_from_a_pipe(wine: Runner, command: Path) -> None:
 
 def test_a_chat_at_a_terminal(wine: Runner, exe: Path, tmp_path: Path) -> None:
     env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}", "LOCALAPPDATA": f"Z:{tmp_path}"}
-    chat = Terminal([WINE, exe, "-t", "1", "--temp", "0", "--nothink"], env)
+    chat = Terminal([*WINE, exe, "-t", "1", "--temp", "0", "--nothink"], env)
     chat.wait_for(r">>> *$")
     chat.enter(QUESTION)
     chat.wait_for(r"capital of France is Paris\..*>>> *$")
@@ -209,7 +210,7 @@ def test_a_closed_window_loses_nothing(wine: Runner, exe: Path, tmp_path: Path) 
     """wine kills what runs in a window that closes, as Windows does with what takes its time. Meanwhile another chat
     does not write the conversation."""
     env = {**wine.env, "QWENFILE_CACHE": f"Z:{tmp_path}/cache", "LOCALAPPDATA": f"Z:{tmp_path}"}
-    ask = [WINE, exe, "-t", "1", "--temp", "0", "--nothink"]
+    ask = [*WINE, exe, "-t", "1", "--temp", "0", "--nothink"]
     chat = Terminal(ask, env, columns=120)
     chat.wait_for(r">>> *$")
     chat.enter("My name is Ada.")
@@ -238,13 +239,13 @@ def test_it_runs_from_a_share(wine: Runner, exe: Path) -> None:
     share = Path(wine.env["WINEPREFIX"], "dosdevices/unc/server/school")
     share.mkdir(parents=True)
     (share / "qwen3 演示.exe").hardlink_to(exe)
-    told = wine(WINE, "\\\\server\\school\\qwen3 演示.exe", *STEADY, "-p", QUESTION)
+    told = wine(*WINE, "\\\\server\\school\\qwen3 演示.exe", *STEADY, "-p", QUESTION)
     assert (told.code, told.out, told.err) == (0, ANSWER, "")
 
 
 def test_a_window_of_its_own_stays_open_after_an_error(wine: Runner, exe: Path) -> None:
     """As after a double-click: nobody else is at the console."""
-    window = Terminal([WINE, exe, "--cli", "-p", " "], wine.env)
+    window = Terminal([*WINE, exe, "--cli", "-p", " "], wine.env)
     window.wait_for("prompt is empty.*Press Enter to close this window")
     window.type(ENTER)
     assert window.end() == 2
@@ -254,7 +255,7 @@ def test_the_console_keeps_its_code_page(wine: Runner, exe: Path, tmp_path: Path
     (tmp_path / "x.exe").hardlink_to(exe)
     script = f'@chcp 850\n@x.exe {" ".join(STEADY)} -p "{QUESTION}"\n@chcp\n'
     (tmp_path / "ask.cmd").write_text(script, encoding="ascii", newline="\r\n")
-    window = Terminal([WINE, "cmd", "/c", f"cd /d Z:{tmp_path} & ask.cmd"], wine.env)
+    window = Terminal([*WINE, "cmd", "/c", f"cd /d Z:{tmp_path} & ask.cmd"], wine.env)
     window.wait_for(rf"code page: 850\s+{ANSWER.strip()}\s+Active code page: 850")
     assert window.end() == 0
 
@@ -284,7 +285,7 @@ def test_a_damaged_cache_is_mended(wine: Runner, command: Path, tmp_path: Path) 
 def test_a_damaged_bundle_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.exe"
     cut.write_bytes(exe.read_bytes()[:1_000_000])
-    told = wine(WINE, cut, "--version")
+    told = wine(*WINE, cut, "--version")
     assert told.code == 3
     assert told.one_line.startswith("cut.exe: this file is damaged: it is cut off: 1000000 bytes")
 
@@ -299,7 +300,7 @@ def test_menu_entries_are_for_linux(wine: Runner, command: Path) -> None:
 def test_no_cache_is_told(wine: Runner, exe: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     env = dict.fromkeys(("QWENFILE_CACHE", "LOCALAPPDATA", "USERPROFILE", "TEMP"), f"Z:{tmp_path}/file")
-    told = wine(WINE, exe, "--version", **env)
+    told = wine(*WINE, exe, "--version", **env)
     assert told.code in (0, 126)  # wine gives a process its own LOCALAPPDATA
     if told.code:
         assert "no usable cache folder; tried " in told.one_line
@@ -310,9 +311,9 @@ def test_weights_beside_it(run: Runner, wine: Runner, other_base: Callable[[str]
     pair = tmp_path / "two files.exe"
     built = run.qwenfile("build", "--demo", "--target", TARGET, "--base", base, "--external-weights", "-o", pair)
     succeed(built, ["build", "--external-weights"])
-    assert wine(WINE, pair, *STEADY, "-p", QUESTION).out == ANSWER
+    assert wine(*WINE, pair, *STEADY, "-p", QUESTION).out == ANSWER
     (tmp_path / "two files.gguf").rename(tmp_path / "other.gguf")
-    lost = wine(WINE, pair, *STEADY, "-p", QUESTION)
+    lost = wine(*WINE, pair, *STEADY, "-p", QUESTION)
     assert (lost.code, "two files.gguf is not there" in lost.one_line) == (3, True)
 
 
@@ -346,7 +347,7 @@ def test_a_signed_bundle_runs_and_verifies(
         assert "Signature verification: ok" in checked.out, checked.out
         assert "Number of verified signatures: 1" in checked.out
         assert run.qwenfile("verify", signed).code == 0
-    assert wine(WINE, signed, *STEADY, "-p", QUESTION).out == ANSWER
+    assert wine(*WINE, signed, *STEADY, "-p", QUESTION).out == ANSWER
     succeed(run.qwenfile("args", signed, "--set", "--temp 0"), ["args"])
     assert run.qwenfile("verify", signed).code == 0
     assert "No signature found" in run("osslsigncode", "verify", "-in", signed).err

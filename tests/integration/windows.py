@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundler.interpreter import wine
 from tests.integration.conftest import TIMEOUT
 
-_FOLDERS = f"{os.environ.get('PATH', '')}:/usr/lib/wine"
-WINE = shutil.which("wine64", path=_FOLDERS) or ""
-_WINESERVER = shutil.which("wineserver", path=_FOLDERS) or ""
+WINE = wine()
+_WINESERVER = shutil.which("wineserver", path=f"{os.environ.get('PATH', '')}:/usr/lib/wine") or ""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def drive_c(environment: Mapping[str, str], prefix: Path) -> Iterator[dict[str, 
     nowhere = subprocess.DEVNULL  # and no pipe: the services that the first program starts would hold it open
     with subprocess.Popen(command, env=named, stdout=nowhere, stderr=nowhere) as server:
         try:
-            begin = [WINE, "wineboot", "--init"]
+            begin = [*WINE, "wineboot", "--init"]
             subprocess.run(begin, env=named, stdout=nowhere, stderr=nowhere, timeout=TIMEOUT, check=True)
             yield named
         finally:
