@@ -4,11 +4,12 @@ Imported by the frozen program's entry script only. Faces and what they need are
 `--version` pays for nothing but the manifest.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from launcher.arguments import parse
 from launcher.console import Console, forget_stdout
@@ -24,6 +25,7 @@ TRY_GPU = "--try-gpu"
 # The stub says by this variable which bundle started it.
 BUNDLE_VARIABLE = "QWENFILE_BUNDLE"
 _BY_SIGNAL = 128
+_HANGUP = 1  # SIGHUP, which Windows has not
 _NOBODY_READS = 128 + 13
 
 
@@ -36,20 +38,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verdict.main(words[1:])
     file = os.environ.pop(BUNDLE_VARIABLE, "")
     console = Console.of_process(os.environ, Path(file).stem or "qwen3")
-    code = _guarded(words, file, console)
-    if "runtime.engine" in sys.modules:
-        _leave(code)
+    code: int = ExitCode.FAILURE
+    try:
+        code = _guarded(words, file, console)
+    finally:
+        if "runtime.engine" in sys.modules:
+            _leave(code)
     return code
 
 
 def _guarded(words: Sequence[str], file: str, console: Console) -> int:
-    """The only place that catches errors."""
+    """The only place that catches errors. A signal that comes while one is told has the last word."""
     debug = "--debug" in words
+    conversed = console.interactive
     try:
-        if not debug:
-            _one_line_only()
-        own_signals()
-        return _run(words, file, console, os.environ)
+        try:
+            if not debug:
+                _one_line_only()
+            own_signals()
+            return _run(words, file, console, os.environ)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if conversed and not console.interactive:  # the window was closed, which SIGHUP need not have told yet
+                return _BY_SIGNAL + _HANGUP
+            return _told(error, console, debug=debug)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except Terminated as end:
@@ -57,17 +70,20 @@ def _guarded(words: Sequence[str], file: str, console: Console) -> int:
     except (BrokenPipeError, ReaderLeft):
         forget_stdout()
         return _NOBODY_READS
-    except Exception as error:
+
+
+def _told(error: Exception, console: Console, *, debug: bool) -> int:
+    """Say what went wrong, if anybody can hear it; returns the exit code."""
+    known = error if isinstance(error, QwenfileError) else _shortage(error)
+    if known is None:
+        known = QwenfileError(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
+    with contextlib.suppress(OSError):
         if debug:
             import traceback
 
-            traceback.print_exc()
-        known = error if isinstance(error, QwenfileError) else _shortage(error)
-        if known is not None:
-            console.complain(str(known))
-            return known.exit_code
-        console.complain(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
-        return ExitCode.FAILURE
+            traceback.print_exception(error)
+        console.complain(str(known))
+    return known.exit_code
 
 
 def _shortage(error: Exception) -> QwenfileError | None:
@@ -85,16 +101,16 @@ def _one_line_only() -> None:
     threading.excepthook = lambda _failure: None
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     """End the process without tearing the interpreter down: the engine's threads may be in the middle of C code,
     and giving back memory piece by piece takes longer than letting the system take all of it."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            pass
-    os._exit(code)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.flush()
+    finally:
+        os._exit(code)
 
 
 def _run(words: Sequence[str], file: str, console: Console, env: MutableMapping[str, str]) -> int:

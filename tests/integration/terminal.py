@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import signal
 import termios
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import pexpect
 import pyte
+import pytest
 
 PATIENCE = 60.0  # seconds; a guard against hanging, not a measurement
 ENTER, CTRL_C, CTRL_D, CTRL_J, TAB = "\r", "\x03", "\x04", "\n", "\t"
@@ -141,7 +143,12 @@ class Terminal:
     def hang_up(self) -> int:
         """Close the window; returns the exit code as `end` does."""
         self._child.ptyproc.fileobj.close()
-        self._child.ptyproc.wait()
+        stop = time.monotonic() + PATIENCE
+        while self._child.ptyproc.isalive():
+            if time.monotonic() > stop:
+                self.signal(signal.SIGKILL)
+                pytest.fail("it didn't end when its window was closed")
+            time.sleep(0.01)
         code = self._child.ptyproc.exitstatus
         return 128 + int(self._child.ptyproc.signalstatus) if code is None else int(code)
 

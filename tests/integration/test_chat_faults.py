@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.bundle import MODEL, Bundle
-from tests.integration.conftest import Chats
-from tests.integration.terminal import BEGINNING, DIRECT, ENTER, PATIENCE, Terminal
+from tests.integration.conftest import Chats, Runner
+from tests.integration.terminal import BEGINNING, DIRECT, ENDLESS, ENTER, PATIENCE, Terminal
 
 
 def squeezed(text: str) -> str:
@@ -138,3 +138,19 @@ def test_a_closed_window_loses_nothing_that_was_shown(endless: Terminal, open_ch
     text = kept(open_chat)
     assert "count forever" in text
     assert text.count("word") >= shown
+
+
+def test_a_closed_window_ends_a_chat_that_no_signal_reaches(open_chat: Chats) -> None:
+    """What it writes next fails, and nothing it could say reaches anybody."""
+    deaf = open_chat(*ENDLESS, before="trap '' HUP")
+    deaf.enter("count forever")
+    deaf.wait_for(f"{BEGINNING} word word word")
+    shown = deaf.text.count("word")
+    assert deaf.hang_up() == 128 + signal.SIGHUP
+    assert kept(open_chat).count("word") >= shown
+
+
+def test_a_closed_window_ends_its_server(demo_bundle: Path, run: Runner) -> None:
+    server = Terminal([demo_bundle, "--server", "--port", "0", "--no-browser"], run.env)
+    server.wait_for("http://")
+    assert server.hang_up() == 128 + signal.SIGHUP
