@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bundler import adapters, assemble, bases, model, quantize, report, verify
+from bundler import adapters, assemble, bases, imatrix, model, quantize, report, verify
 from bundler.base import pointed
 from bundler.demo import DEMO_MODEL
 from bundler.model import Model
@@ -44,8 +44,8 @@ def build(asked: Build, env: Mapping[str, str]) -> None:
     with ExitStack() as stack:
         if asked.quantize:
             order = stack.enter_context(_quantized(order, asked, cache))
-        elif asked.requantize:
-            raise UsageError("--requantize goes with --quantize TYPE")
+        elif asked.requantize or asked.imatrix:
+            raise UsageError(f"{'--requantize' if asked.requantize else '--imatrix'} goes with --quantize TYPE")
         orders = [_fitting(replace(order, base=base, out=out)) for base, out in zip(found, outs, strict=True)]
         for each in orders:
             assemble.check(each)
@@ -145,7 +145,10 @@ def _quantized(order: assemble.Order, asked: Build, cache: Path) -> Iterator[ass
     given = order.model
     kind = quantize.check(given, asked.quantize or "", requantize=asked.requantize)
     expected = quantize.expected_size(given, kind)
-    smaller = replace(order, inputs=(*order.inputs, *given.whole.files))
+    if asked.imatrix:
+        imatrix.check(asked.imatrix, given)
+    read = (*given.whole.files, *([asked.imatrix] if asked.imatrix else []))
+    smaller = replace(order, inputs=(*order.inputs, *read))
     report.say(f"quantizing to {kind}: a file of up to {report.size(expected)} lies beside the output meanwhile")
     engine = pointed(cache / "engine", host_target())
     libraries = engine / "lib" if engine else None
@@ -155,7 +158,7 @@ def _quantized(order: assemble.Order, asked: Build, cache: Path) -> Iterator[ass
     with ExitStack() as stack:
         with report.progress("quantizing", sum(given.whole.sizes)) as progress:
             model_file = stack.enter_context(
-                quantize.quantized(given, kind, order.out, base or order.base, libraries, progress)
+                quantize.quantized(given, kind, asked.imatrix, order.out, base or order.base, libraries, progress)
             )
         yield replace(smaller, model=model.with_template(replace(model_file, name=given.name)))
 

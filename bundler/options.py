@@ -30,6 +30,7 @@ class Build:
     control_vector: tuple[Path, ...]
     quantize: str | None
     requantize: bool
+    imatrix: Path | None
     any_architecture: bool
     verify: bool
     force: bool
@@ -232,6 +233,12 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--quantize", metavar="TYPE", help="quantize an F16, BF16 or F32 model: Q4_K_M, Q8_0 ...")
     build.add_argument("--requantize", action="store_true", help="with --quantize: even if it is quantized already")
+    build.add_argument(
+        "--imatrix",
+        type=Path,
+        metavar="FILE",
+        help="with --quantize: an importance matrix; the smallest types need one",
+    )
     build.add_argument(
         "--allow-any-architecture", dest="any_architecture", action="store_true", help="models that are not Qwen3 too"
     )

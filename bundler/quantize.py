@@ -26,6 +26,8 @@ _MORE_BITS = 1.25  # Q4_K_M keeps some tensors in Q6_K, and so on: at most this 
 _FALLBACK_BITS = 8.5  # rows that don't divide into a type's blocks, and the outermost tensors, get Q8_0 at most
 # What llama-quantize calls so (tools/quantize/quantize.cpp, QUANT_OPTIONS).
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+# Mixtures not named after the type that most tensors get (src/llama-quant.cpp, llama_ftype_get_default_type).
+_MOSTLY = {"IQ2_M": "IQ2_S", "IQ3_XS": "IQ3_S", "IQ3_M": "IQ3_S"}
 _UNABLE = ("NVFP4",)  # llama.cpp reads it and makes none
 _NO_BINDING = 3  # exit code of the worker
 
@@ -62,7 +64,7 @@ def expected_size(model: Model, kind: str) -> int:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     block, bits = 32, 16.0
-    parts = kind.split("_")
+    parts = _MOSTLY.get(kind, kind).split("_")
     while parts and "_".join(parts) not in GGMLQuantizationType.__members__:
         parts.pop()
     if parts:
@@ -81,12 +83,12 @@ def expected_size(model: Model, kind: str) -> int:
 
 @contextmanager
 def quantized(
-    model: Model, kind: str, beside: Path, base: Bundle, engine: Path | None, progress: Progress
+    model: Model, kind: str, imatrix: Path | None, beside: Path, base: Bundle, engine: Path | None, progress: Progress
 ) -> Iterator[Model]:
     """The model quantized to `kind`, in a file beside the output `beside` that goes when the block ends.
 
-    `engine`: the folder with llama.cpp's libraries; None takes them out of `base`. `progress` counts the model's
-    bytes. Raises QwenfileError."""
+    `imatrix`: a checked importance matrix. `engine`: the folder with llama.cpp's libraries; None takes them out of
+    `base`. `progress` counts the model's bytes. Raises QwenfileError."""
     size = expected_size(model, kind)
     check_room(beside.parent, 2 * size + base.size)  # the file and the bundle made of it
     part = beside.with_name(f".{beside.name}.{os.getpid()}.quantized.gguf")
@@ -96,16 +98,17 @@ def quantized(
                 engine = Path(folder)
                 for member in base.manifest.prefixed(ENGINE_PREFIX):
                     base.extract(member, engine / Path(member.name).name)
-            _run(model, kind, part, engine, progress)
+            _run(model, kind, imatrix, part, engine, progress)
         yield load(part, any_architecture=model.foreign)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _run(model: Model, kind: str, to: Path, engine: Path, progress: Progress) -> None:
+def _run(model: Model, kind: str, imatrix: Path | None, to: Path, engine: Path, progress: Progress) -> None:
     sizes = dict(zip((tensor.name for tensor in model.whole.header.tensors), model.whole.sizes, strict=True))
     command = [sys.executable, "-m", "bundler.quantize_worker", str(model.path.absolute()), str(to.absolute())]
     command += [str(type_names()[kind]), "1" if model.quantized else "0"]
+    command += [str(imatrix.absolute())] if imatrix else []
     with subprocess.Popen(
         command,
         env=_environment(engine),
@@ -130,9 +133,8 @@ def _run(model: Model, kind: str, to: Path, engine: Path, progress: Progress) ->
         if code == _NO_BINDING:
             raise QwenfileError("quantizing needs llama-cpp-python", "run: python build_scripts/environment.py")
         why = reason[-1] if reason else f"exit code {code}"
-        if "imatrix" in why:
-            problem = f"{kind} needs an importance matrix, which qwenfile does not take"
-            raise QwenfileError(problem, "choose another type, or quantize with llama.cpp first")
+        if "requires an imatrix" in why:
+            raise QwenfileError(f"{kind} needs an importance matrix", "add --imatrix FILE, or choose another type")
         raise QwenfileError(f"cannot quantize {model.path} to {kind}: {why}", "choose another type")
 
 

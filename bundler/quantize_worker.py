@@ -1,4 +1,6 @@
-"""The child process of `quantize`: python -m bundler.quantize_worker IN OUT TYPE REQUANTIZE. Nobody imports it.
+"""The child process of `quantize`. Nobody imports it.
+
+    python -m bundler.quantize_worker IN OUT TYPE REQUANTIZE [IMATRIX]
 
 Prints the name of each tensor when llama.cpp has done with it; on failure llama.cpp's reason on stderr, exit code 1;
 3 if there is no binding to it.
@@ -8,6 +10,10 @@ import ctypes
 import re
 import signal
 import sys
+from pathlib import Path
+from typing import Any
+
+from bundler.imatrix import read
 
 _TENSOR = re.compile(rb"\[\s*\d+/\s*\d+\]\s+(\S+)")
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR
@@ -41,9 +47,31 @@ def main(argv: list[str]) -> int:
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = int(argv[2])
     params.allow_requantize = argv[3] == "1"
+    if len(argv) > 4:
+        importance = _importance(Path(argv[4]))  # kept until the end, as what it points to
+        params.imatrix = importance
     code = llama_cpp.llama_model_quantize(argv[0].encode(), argv[1].encode(), ctypes.byref(params))
     finish()
     return 1 if code else 0
+
+
+def _importance(path: Path) -> Any:
+    """The importance of each weight's columns as llama.cpp takes it: an array that ends with an empty row.
+
+    Means of squares; 1 where an expert was never asked (llama.cpp's tools/quantize/quantize.cpp)."""
+    import llama_cpp
+    import numpy as np
+
+    entries = read(path)
+    rows = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))()
+    for row, (name, entry) in zip(rows, entries.items(), strict=False):
+        sums = np.fromfile(path, "<f4", entry.size, offset=entry.start).reshape(len(entry.counts), -1)
+        counts = np.rint(np.array(entry.counts, np.float32))[:, None]
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.float32(1))
+        row.name = name.encode()
+        row.data = np.ctypeslib.as_ctypes(means.reshape(-1))
+        row.size = means.size
+    return rows
 
 
 if __name__ == "__main__":

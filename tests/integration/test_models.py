@@ -185,6 +185,55 @@ def test_a_type_that_cannot_be_is_told(
     assert list(tmp_path.iterdir()) == []
 
 
+def importance(weights: Path, out: Path, seed: int) -> Path:
+    """Random importance for all matrices, as llama-imatrix writes what it has measured."""
+    random = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(out, "imatrix")
+    writer.add_array("imatrix.datasets", ["random"])
+    for name in ("imatrix.chunk_count", "imatrix.chunk_size"):
+        writer.add_uint32(name, 512)
+    for tensor in read_header(weights).tensors:
+        if len(tensor.shape) > 1 and tensor.name != "token_embd.weight":
+            columns, _, experts = (*tensor.shape, 1)[:3]
+            writer.add_tensor(f"{tensor.name}.in_sum2", random.gamma(1, 512, (experts, columns)).astype(np.float32))
+            writer.add_tensor(f"{tensor.name}.counts", np.full((experts, 1), 512, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
+
+
+def test_an_importance_matrix_decides_what_is_kept(
+    run: Runner, base: Path, shape: Maker, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = shape("tiny-moe", "--quant", "F16")
+    matrices = [None, *(importance(weights, tmp_path / f"{seed}.gguf", seed) for seed in (1, 2))]
+    kept = set()
+    for matrix in matrices:
+        bundle = build(weights, "--quantize", "Q4_0", *(("--imatrix", matrix) if matrix else ()))
+        answer(run, bundle)
+        member = Bundle.open(bundle).manifest.member(MODEL)
+        assert member
+        kept.add(member.sha256)
+    assert len(kept) == len(matrices)
+    alone = run.qwenfile("build", weights, "--imatrix", matrices[1], "-o", tmp_path / "alone.run", "--base", base)
+    fails(alone, 2, "--imatrix goes with --quantize TYPE")
+
+
+def test_the_smallest_types_need_an_importance_matrix(
+    run: Runner, base: Path, shape: Maker, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = shape("0.6B", "--layers", "1", "--quant", "F16")
+    asked = ["build", weights, "--quantize", "IQ2_XXS", "-o", tmp_path / "without.run", "--base", base]
+    fails(run.qwenfile(*asked), 1, "IQ2_XXS needs an importance matrix (add --imatrix FILE")
+    other = importance(shape("tiny", "--quant", "F16"), tmp_path / "other.gguf", 1)
+    fails(run.qwenfile(*asked, "--imatrix", other), 3, "name an importance matrix made with this model")
+    bundle = build(weights, "--quantize", "IQ2_XXS", "--imatrix", importance(weights, tmp_path / "own.gguf", 1))
+    assert (Bundle.open(bundle).manifest.model or {})["quantization"] == "IQ2_XXS"
+    answer(run, bundle)
+
+
 def test_ctrl_c_while_quantizing_leaves_nothing(run: Runner, base: Path, shape: Maker, tmp_path: Path) -> None:
     weights = shape("0.6B", "--layers", "1", "--quant", "F16")
     command = [sys.executable, "-m", "bundler", "build", weights, "--quantize", "Q4_K_M"]

@@ -57,7 +57,9 @@ def test_neither_the_draft_nor_an_input_is_written_over(tmp_path: Path) -> None:
         assemble.check(order(tmp_path, inputs=(given,), force=True))
 
 
-@pytest.mark.parametrize(("kind", "least", "most"), [("Q4_K_M", 0.25, 0.7), ("Q8_0", 0.5, 0.75), ("F32", 2.0, 2.6)])
+@pytest.mark.parametrize(
+    ("kind", "least", "most"), [("IQ2_M", 0.16, 0.6), ("Q4_K_M", 0.25, 0.7), ("Q8_0", 0.5, 0.75), ("F32", 2.0, 2.6)]
+)
 def test_the_room_for_a_quantized_file(kind: str, least: float, most: float) -> None:
     checked = model.load(DEMO_MODEL)
     assert least < quantize.expected_size(checked, kind) / checked.file_size < most
