@@ -27,6 +27,11 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+def _hear_hangups() -> None:
+    """A program in a window is told when that closes, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Terminal:
     """A program in a terminal of `columns` × `rows`. `text` is everything shown so far, scrolled-off lines included."""
 
@@ -38,7 +43,9 @@ class Terminal:
         self.raw = b""
         self._gone: list[str] = []  # lines that have scrolled off
         program, *arguments = map(str, command)
-        self._child = pexpect.spawn(program, arguments, env=dict(env), dimensions=(rows, columns), timeout=PATIENCE)
+        self._child = pexpect.spawn(
+            program, arguments, env=dict(env), dimensions=(rows, columns), timeout=PATIENCE, preexec_fn=_hear_hangups
+        )
         self._child.delaybeforesend = None
         self.screen.write_process_input = self.type
 
