@@ -7,7 +7,6 @@ were, for each expert by itself. Two forms: GGUF (F32 tensors `<weight>.in_sum2`
 
 import math
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +57,7 @@ def read(path: Path) -> dict[str, Entry]:
             if file.read(4) == b"GGUF":
                 return _of_gguf(read_header(path))
             file.seek(0)
-            return dict(_of_dat(file, path.stat().st_size))
+            return _of_dat(file, path.stat().st_size)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     except (struct.error, UnicodeDecodeError, ValueError):
@@ -89,7 +88,7 @@ def _floats(file: BinaryIO, header: GGUFHeader, tensor: Tensor) -> tuple[float, 
     return struct.unpack(f"<{count}f", file.read(4 * count))
 
 
-def _of_dat(file: BinaryIO, file_size: int) -> Mapping[str, Entry]:
+def _of_dat(file: BinaryIO, file_size: int) -> dict[str, Entry]:
     """An int32 of how many entries; each the length of a name, the name, by what its sums are to be divided, how many
     there are, all int32, and the sums. What follows tells of the text that was read. Raises ValueError, struct.error.
     """
