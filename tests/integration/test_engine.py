@@ -430,3 +430,9 @@ def test_missing_compiler_is_one_line_with_the_remedy() -> None:
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert "C compiler is missing; install one" in done.stderr
+
+
+def test_a_build_cache_that_linkers_would_part_is_refused(tmp_path: Path) -> None:
+    done = script(ROOT / "build_scripts" / "build_native.py", QWENFILE_BUILD_CACHE=str(tmp_path / "a,b"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"engine: {tmp_path}/a,b has a comma, where linkers part paths; set QWENFILE_BUILD_CACHE\n"
