@@ -140,6 +140,8 @@ def stop(watched):
     )
     watched.open()
     watched.ask("Count to fifty.", "")
+    while not any(slot["is_processing"] for slot in slots()):  # llama.cpp forgets a stop that overtakes its question
+        page.wait_for_timeout(50)
     page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name="Send").wait_for()
     watched.shot("9-stopped")
