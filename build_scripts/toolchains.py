@@ -55,8 +55,8 @@ def toolchain(target: str, *, portable: bool = False) -> Toolchain:
 
     Raises StepError with the remedy when one is missing.
     """
-    if "," in str(build_cache(os.environ)):
-        raise StepError(f"{build_cache(os.environ)} has a comma, where linkers part paths; set QWENFILE_BUILD_CACHE")
+    if "," in str(cache := build_cache(os.environ)):
+        raise StepError(f"{cache} has a comma, where linkers part paths; set QWENFILE_BUILD_CACHE")
     if target == host_target():
         compilers = find_compilers()
         if not portable:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundler.gguf_tensors import checked_sizes
+from bundler.gguf_tensors import checked_sizes, full
 from bundler.model import Model, load
 from bundler.writer import Source
 from runtime.bundle import CONTROL_PREFIX, LORA_PREFIX
 from runtime.errors import ModelError, UsageError
 from runtime.gguf_facts import EMBEDDING, OUTPUT
-from runtime.gguf_header import MAX_DIMENSIONS, GGUFHeader, read_header
+from runtime.gguf_header import GGUFHeader, read_header
 
 TOKENS = "tokenizer.ggml.tokens"
 # llama.cpp's rule for a draft: the sizes may differ by this many tokens (common/speculative.cpp).
@@ -116,8 +116,8 @@ def _check_pair(path: Path, name: str, weight: Shape, a: Shape, b: Shape) -> Non
             f"{path} changes {name!r}, which is a row of {weight[0]:,} values: a LoRA changes matrices only",
             "train the adapter without it",
         )
-    columns, rows, *experts = _full(weight)
-    (a_columns, a_rank, *a_experts), (b_rank, b_rows, *b_experts) = _full(a), _full(b)
+    columns, rows, *experts = full(weight)
+    (a_columns, a_rank, *a_experts), (b_rank, b_rows, *b_experts) = full(a), full(b)
     if name == EMBEDDING:  # a has a row for each token that is looked up (llama-graph.cpp, build_inp_embd)
         a_columns, a_rank, columns, rows = a_rank, a_columns, rows, columns
     if a_rank != b_rank:
@@ -129,11 +129,6 @@ def _check_pair(path: Path, name: str, weight: Shape, a: Shape, b: Shape) -> Non
             f"{path}: the halves for {name!r}, {a} and {b}, do not fit a weight of {weight}",
             "the adapter is for a Qwen3 of another size",
         )
-
-
-def _full(shape: Shape) -> Shape:
-    """With a size in every dimension, as GGML has it."""
-    return (*shape, *(1,) * (MAX_DIMENSIONS - len(shape)))
 
 
 def load_control(path: Path, number: int, model: Model) -> Adapter:

@@ -4,12 +4,17 @@ import math
 from collections.abc import Sequence
 
 from runtime.errors import ModelError
-from runtime.gguf_header import GGUFHeader, Tensor
+from runtime.gguf_header import MAX_DIMENSIONS, GGUFHeader, Tensor
 
 
 def elements(tensor: Tensor) -> int:
     """How many values it has."""
     return math.prod(tensor.shape)
+
+
+def full(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """With a size in every dimension, as GGML has it: columns, rows, experts, 1."""
+    return (*shape, *(1,) * (MAX_DIMENSIONS - len(shape)))
 
 
 def type_name(tensor: Tensor) -> str:

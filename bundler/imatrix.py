@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bundler.gguf_tensors import checked_sizes, elements
+from bundler.gguf_tensors import checked_sizes, elements, full
 from bundler.model import Model
 from runtime.errors import ModelError
 from runtime.gguf_header import GGUFHeader, Tensor, read_header
@@ -35,11 +35,8 @@ class Entry:
 def check(path: Path, model: Model) -> None:
     """Raises ModelError unless the file holds an importance matrix for the model."""
     entries = read(path)
-    wanted = {
-        tensor.name: tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1)
-        for tensor in model.whole.header.tensors
-        if len(tensor.shape) > 1
-    }
+    matrices = {tensor.name: full(tensor.shape) for tensor in model.whole.header.tensors if len(tensor.shape) > 1}
+    wanted = {name: columns * experts for name, (columns, _, experts, _) in matrices.items()}
     shared = [name for name in entries if name in wanted]
     other = next((name for name in shared if entries[name].size != wanted[name]), "")
     if other:
@@ -60,7 +57,7 @@ def read(path: Path) -> dict[str, Entry]:
             return _of_dat(file, path.stat().st_size)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
-    except (struct.error, UnicodeDecodeError, ValueError):
+    except (struct.error, ValueError):
         raise ModelError(f"{path} is no importance matrix, or damaged", _MAKE_ONE) from None
 
 

@@ -7,7 +7,7 @@ when there is a reason to.
 import ctypes
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from runtime.paths import host_target
@@ -60,14 +60,22 @@ def fingerprint(backend: str, engine: Path, env: Mapping[str, str], root: Path =
     parts += sorted(str(path) for path in _nodes(root))
     parts += [_read(path / fact) for path in sorted(_cards(root)) for fact in ("vendor", "device")]
     parts += [f"{path} {_changed(path)}" for path in sorted(_manifests(env, root))]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return _digest(parts)
 
 
 def libraries(env: Mapping[str, str], root: Path = Path("/")) -> str:
     """16 hex digits that change when a library is installed where the linker looks, or one of these is removed."""
-    named = (Path(part) for part in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if part)
-    places = [*(root / name for name in _LINKER), *named]
-    return hashlib.sha256("\0".join(f"{path} {_changed(path)}" for path in places).encode()).hexdigest()[:16]
+    places = [*(root / name for name in _LINKER), *_named(env, "LD_LIBRARY_PATH")]
+    return _digest(f"{path} {_changed(path)}" for path in places)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _named(env: Mapping[str, str], variable: str) -> Iterator[Path]:
+    """The paths that a variable lists."""
+    return (Path(part) for part in env.get(variable, "").split(os.pathsep) if part)
 
 
 def _nodes(root: Path) -> Iterator[Path]:
@@ -85,7 +93,7 @@ def _cards(root: Path) -> Iterator[Path]:
 def _manifests(env: Mapping[str, str], root: Path) -> Iterator[Path]:
     """The files by which Vulkan drivers announce themselves; a new version of the driver has new ones."""
     for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES"):
-        yield from (Path(part) for part in env.get(name, "").split(os.pathsep) if part)
+        yield from _named(env, name)
     for folder in _DRIVER_FOLDERS:
         yield from (root / folder).glob("*.json")
 
